@@ -1,0 +1,7 @@
+"""``python -m flava_plugin`` is ``flava``."""
+
+import sys
+
+from flava_plugin.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The flava command, a file for each group of commands."""
