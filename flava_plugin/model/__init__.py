@@ -1,0 +1,1 @@
+"""What is trained: the backbone, the learner around it, and its weights in other formats."""
