@@ -1,0 +1,1 @@
+"""From datasets to batches: order, mixture, masking, transforms, reading and loading."""

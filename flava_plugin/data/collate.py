@@ -1,0 +1,131 @@
+"""Rows of one modality -> a batch: stacked pictures, padded texts, labels as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flava_plugin.data.transforms import Item
+from flava_plugin.types import IGNORE, Batch, Modality
+
+_ARRAYS = ("image", "codebook_image", "patch_mask", "text", "text_masked", "word_labels")
+_TEXTS = frozenset({"text", "text_masked", "text_padding", "word_labels"})
+
+
+def collate(
+    items: Sequence[Item], modality: Modality, *, pad_id: int, count_all: bool = False
+) -> Batch:
+    """Make a batch; texts are padded to the longest among them.
+
+    Args:
+        items: Rows of the same modality.
+        modality: What they hold.
+        pad_id: Id of padding.
+        count_all: Whether MMM and the contrastive loss count rows that do not match
+            (``Order.counts_all``).
+
+    Returns:
+        The batch, on the CPU. ``matched`` and ``positives`` are set for pairs only.
+
+    Raises:
+        ValueError: There is no row, or rows disagree in what they hold.
+    """
+    if not items:
+        raise ValueError("a batch needs at least one row")
+    values = {name: _values(items, name) for name in _ARRAYS}
+    text = values["text"]
+    matched = torch.tensor([item.matched for item in items]) if modality == "pair" else None
+    return Batch(
+        modality=modality,
+        image=_stack(values["image"]),
+        codebook_image=_stack(values["codebook_image"]),
+        patch_mask=_stack(values["patch_mask"]),
+        text=_pad(text, pad_id),
+        text_masked=_pad(values["text_masked"], pad_id),
+        text_padding=_pad(None if text is None else [np.ones(len(ids), bool) for ids in text], 0),
+        word_labels=_pad(values["word_labels"], IGNORE),
+        matched=matched,
+        positives=None if matched is None else matched | count_all,
+        extra=_labels([item.extra for item in items]),
+    )
+
+
+def split(batch: Batch, rows: int) -> list[Batch]:
+    """Cut a batch into micro-batches, each padded only as far as its own longest text.
+
+    Args:
+        batch: The batch.
+        rows: Most rows of a micro-batch.
+
+    Returns:
+        The same rows, in order; they share the batch's memory where they can.
+    """
+    return [_cut(batch, slice(start, start + rows)) for start in range(0, len(batch), rows)]
+
+
+def _cut(batch: Batch, rows: slice) -> Batch:
+    length = None
+    if batch.text_padding is not None:
+        length = int(batch.text_padding[rows].sum(1).max())
+    changes: dict[str, Any] = {}
+    for name in (*_ARRAYS, "codes", "text_padding", "matched", "positives"):
+        tensor = getattr(batch, name)
+        if tensor is not None:
+            part = tensor[rows, :length] if name in _TEXTS else tensor[rows]
+            changes[name] = part.contiguous()
+    return replace(
+        batch, **changes, extra={name: tensor[rows] for name, tensor in batch.extra.items()}
+    )
+
+
+def _values(items: Sequence[Item], name: str) -> list[NDArray[Any]] | None:
+    values = [value for item in items if (value := getattr(item, name)) is not None]
+    if values and len(values) < len(items):
+        raise ValueError(
+            f"{len(items) - len(values)} of {len(items)} rows have no {name.replace('_', ' ')}; "
+            "the rows of a batch must hold the same"
+        )
+    return values or None
+
+
+def _stack(arrays: list[NDArray[Any]] | None) -> Tensor | None:
+    return None if arrays is None else torch.from_numpy(np.stack(arrays))
+
+
+def _pad(rows: list[NDArray[Any]] | None, value: int) -> Tensor | None:
+    if rows is None:
+        return None
+    padded = np.full((len(rows), max(map(len, rows))), value, dtype=rows[0].dtype)
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row
+    return torch.from_numpy(padded)
+
+
+def _labels(extras: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Stack numeric labels: whole numbers as int64, others as float32; strings are left out."""
+    stacked = {}
+    for name in sorted(set().union(*extras)):
+        missing = sum(name not in extra for extra in extras)
+        if missing:
+            raise ValueError(
+                f"label '{name}' is missing in {missing} of {len(extras)} rows; a dataset must "
+                "give it for every sample or for none"
+            )
+        values = [extra[name] for extra in extras]
+        if any(isinstance(value, str) for value in values):
+            continue
+        try:
+            array = np.array(values)
+        except ValueError as error:
+            raise ValueError(f"label '{name}' has lists of different lengths") from error
+        if array.dtype.kind in "biu":
+            stacked[name] = torch.from_numpy(array.astype(np.int64))
+        elif array.dtype.kind == "f":
+            stacked[name] = torch.from_numpy(array.astype(np.float32))
+    return stacked

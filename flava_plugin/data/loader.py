@@ -1,0 +1,157 @@
+"""The steps of a run, read ahead by worker processes that have no say in what is read."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from flava_plugin.data.collate import split
+from flava_plugin.data.mixture import source_at
+from flava_plugin.data.steps import Step, Steps, micro_batch_rows
+from flava_plugin.data.tokenizer import Tokenizer
+from flava_plugin.sections import DataSection, MixtureSection
+from flava_plugin.types import Dataset
+
+
+class Loader:
+    """A rank's steps, in order.
+
+    Args:
+        reader: Reads steps as one batch each.
+        rows: Rows of a micro-batch.
+    """
+
+    def __init__(self, reader: DataLoader[Step], rows: int) -> None:
+        self.reader = reader
+        self.rows = rows
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return len(self.reader)
+
+    def __iter__(self) -> Iterator[Step]:
+        """Read the steps."""
+        for step in self.reader:
+            batches = [part for whole in step.micro_batches for part in split(whole, self.rows)]
+            yield replace(step, micro_batches=batches)
+
+
+def load_steps(
+    section: DataSection,
+    mixture: MixtureSection,
+    datasets: Mapping[str, Dataset],
+    tokenizer: Tokenizer,
+    *,
+    seed: int,
+    first: int,
+    last: int,
+    rank: int = 0,
+    size: int = 1,
+    patch_grid: int,
+    with_codebook: bool,
+    masked: bool = True,
+) -> Loader:
+    """Load a rank's part of the steps ``first`` to ``last - 1``, in order.
+
+    What a step holds does not depend on ``first`` nor on the number of workers; nor does the
+    global batch on the number of ranks.
+
+    Args:
+        section: What is read, and how.
+        mixture: How sources take turns; ``fixed``, by the sources' shares, is all there is.
+        datasets: A dataset for each source.
+        tokenizer: The tokenizer.
+        seed: Seed of the run.
+        first: First step.
+        last: One past the last step.
+        rank: This rank.
+        size: Number of ranks.
+        patch_grid: Patches of a side of the image.
+        with_codebook: Whether the codebook's pictures are wanted.
+        masked: Whether anything is hidden (fine-tuning hides nothing).
+
+    Returns:
+        The steps, each cut into micro-batches of ``per_gpu_batch`` rows.
+
+    Raises:
+        ValueError: The batch does not come out even, a dataset is missing, empty or no dataset, a
+            share is too small, or more patches are to be hidden than there are.
+    """
+    assert mixture.strategy == "fixed"
+    check_sources(section, datasets, patch_grid if masked else None)
+    steps = Steps(
+        section,
+        datasets,
+        tokenizer,
+        seed=seed,
+        rank=rank,
+        size=size,
+        patch_grid=patch_grid,
+        with_codebook=with_codebook,
+        masked=masked,
+    )
+    source_at(0, steps.shares, seed)  # refuses shares before a worker starts
+    parallel: dict[str, Any] = {}
+    if section.workers:
+        parallel = {"prefetch_factor": section.prefetch, "persistent_workers": True}
+    reader = DataLoader(
+        steps,
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=section.workers,
+        worker_init_fn=start_worker,
+        # of its own, since the loader would draw its workers' seeds from the global one
+        generator=torch.Generator().manual_seed(0),
+        **parallel,
+    )
+    return Loader(reader, micro_batch_rows(section, size))
+
+
+def check_sources(
+    section: DataSection, datasets: Mapping[str, Dataset], patch_grid: int | None
+) -> None:
+    """Refuse what no step could be made of.
+
+    Args:
+        section: What is read.
+        datasets: A dataset for each source.
+        patch_grid: Patches of a side of the image, or None where none is hidden.
+
+    Raises:
+        ValueError: See ``load_steps``.
+    """
+    for name in section.sources:
+        if name not in datasets:
+            raise ValueError(f"data.sources.{name}: no dataset was built for it")
+        if not isinstance(datasets[name], Dataset):
+            raise ValueError(
+                f"data.sources.{name}.dataset: {type(datasets[name]).__name__} has no __len__ and "
+                "read(index); a dataset is read by index, and one that only iterates cannot be "
+                "resumed exactly"
+            )
+    pictures = any(source.modality != "text" for source in section.sources.values())
+    if patch_grid is not None and pictures and section.masking.patch_count > patch_grid**2:
+        raise ValueError(
+            f"data.masking.patch_count: {section.masking.patch_count} patches cannot be hidden in "
+            f"an image of {patch_grid} x {patch_grid}; lower it to at most {patch_grid**2}"
+        )
+
+
+def start_worker(worker: int) -> None:
+    """Prepare a reading process.
+
+    It computes on one thread, and leaves interrupts and a cluster's signals to the training
+    process, which saves at the next step and needs its workers until then.
+
+    Args:
+        worker: Its number; nothing depends on it.
+    """
+    torch.set_num_threads(1)
+    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):  # Windows has the first only
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,0 +1,168 @@
+"""A step number -> what one rank computes in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch.utils import data as torch_data
+
+from flava_plugin.data.captions import Captions
+from flava_plugin.data.collate import collate
+from flava_plugin.data.mixture import source_at, steps_before
+from flava_plugin.data.order import Order, Row
+from flava_plugin.data.reading import BadSample, read
+from flava_plugin.data.tokenizer import Tokenizer
+from flava_plugin.data.transforms import Item, prepare
+from flava_plugin.sections import DataSection
+from flava_plugin.types import Batch, Dataset, Modality
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one rank computes in one optimiser step.
+
+    Attributes:
+        step: Its number, counted from 0.
+        source: Which source it reads.
+        modality: What its batches hold.
+        micro_batches: The rank's rows, cut into micro-batches.
+        bad: The samples that could not be read.
+    """
+
+    step: int
+    source: str
+    modality: Modality
+    micro_batches: list[Batch]
+    bad: list[BadSample]
+
+
+class Steps(torch_data.Dataset[Step]):
+    """One rank's part of every step, a pure function of its number.
+
+    A step's rows come as one batch and are cut by the training process (``collate.split``): each
+    tensor that a worker hands over is an open file on both sides, and where many micro-batches run
+    into the system's limit (1,024 as a rule), torch's workers do not fail but wait for ever.
+
+    Args:
+        section: What is read, and how.
+        datasets: A dataset for each source.
+        tokenizer: The tokenizer.
+        seed: Seed of the run.
+        rank: This rank.
+        size: Number of ranks.
+        patch_grid: Patches of a side of the image.
+        with_codebook: Whether the codebook's pictures are wanted.
+        masked: Whether anything is hidden.
+    """
+
+    def __init__(
+        self,
+        section: DataSection,
+        datasets: Mapping[str, Dataset],
+        tokenizer: Tokenizer,
+        *,
+        seed: int,
+        rank: int,
+        size: int,
+        patch_grid: int,
+        with_codebook: bool,
+        masked: bool,
+    ) -> None:
+        self.section = section
+        self.datasets = datasets
+        self.tokenizer = tokenizer
+        self.seed = seed
+        self.rank = rank
+        self.size = size
+        self.patch_grid = patch_grid
+        self.with_codebook = with_codebook
+        self.masked = masked
+        self.shares = {name: source.share for name, source in section.sources.items()}
+        self.orders = {
+            name: Order(
+                name,
+                len(datasets[name]),
+                seed,
+                section.matching if source.modality == "pair" else None,
+                section.global_batch,
+            )
+            for name, source in section.sources.items()
+        }
+
+    def __getitem__(self, step: int) -> Step:
+        """Read a step.
+
+        Args:
+            step: Its number.
+
+        Returns:
+            The rank's part, as one batch.
+        """
+        source = source_at(step, self.shares, self.seed)
+        before = steps_before(step, source, self.shares, self.seed)
+        order = self.orders[source]
+        modality = self.section.sources[source].modality
+        items, bad = self._items(order.rows(before, self.rank, self.size), source, modality)
+        whole = collate(
+            items,
+            modality,
+            pad_id=self.tokenizer.pad_id,
+            count_all=order.counts_all(before),
+        )
+        return Step(step, source, modality, [whole], bad)
+
+    def _items(
+        self, rows: list[Row], source: str, modality: Modality
+    ) -> tuple[list[Item], list[BadSample]]:
+        items: dict[int, Item] = {}
+        bad: list[BadSample] = []
+        captions = Captions(self.datasets[source], source)
+        # negatives last, so that most captions they try have been read by then
+        for place in sorted(range(len(rows)), key=lambda place: rows[place].negative):
+            row = rows[place]
+            sample, faults = read(self.datasets[source], row.key, modality, self.seed)
+            bad += faults
+            if not faults:
+                captions.known[row.key.index] = sample.text
+            items[place] = prepare(
+                sample,
+                row.key,
+                image=self.section.image,
+                text=self.section.text,
+                masking=self.section.masking,
+                tokenizer=self.tokenizer,
+                modality=modality,
+                seed=self.seed,
+                caption=captions.wrong_for(sample, row) if row.negative else None,
+                patch_grid=self.patch_grid,
+                with_codebook=self.with_codebook,
+                masked=self.masked,
+            )
+        return [items[place] for place in range(len(rows))], bad
+
+
+def micro_batch_rows(section: DataSection, size: int) -> int:
+    """Count the rows of a micro-batch.
+
+    Args:
+        section: Its ``global_batch`` and ``per_gpu_batch``.
+        size: Number of ranks.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ValueError: The global batch does not come out even.
+    """
+    rows, whole = section.per_gpu_batch, section.global_batch
+    part = size * (rows or 1)
+    if whole % part:
+        per_rank = f"per_gpu_batch {rows} on " if rows else ""
+        near = sorted({max(1, whole // part) * part, (whole // part + 1) * part})
+        raise ValueError(
+            f"data.global_batch: {whole} is not a multiple of {part} ({per_rank}{size} ranks); "
+            f"take {' or '.join(map(str, near))}, or change "
+            + ("data.per_gpu_batch or the number of ranks" if rows else "the number of ranks")
+        )
+    return rows or whole // size
