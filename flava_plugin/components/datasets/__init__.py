@@ -1,0 +1,1 @@
+"""Datasets a recipe can name, one file per family."""

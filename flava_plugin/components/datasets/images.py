@@ -1,0 +1,85 @@
+"""Pictures of a folder, whose sub-folders may name their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from flava_plugin.schema import InputPath
+from flava_plugin.types import Sample
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def image_folder(
+    *,
+    path: InputPath,
+    extensions: list[str] | None = None,
+) -> ImageFolder:
+    """Every picture below a folder, in the order of their paths.
+
+    Args:
+        path: The folder. Where all pictures lie in sub-folders, those are the classes.
+        extensions: Ends of file names that count as pictures, in any case; null takes the usual.
+
+    Returns:
+        The dataset; with classes, ``extra`` has ``class``, an index of ``class_names``.
+
+    Raises:
+        ValueError: There is no folder, or no picture in it.
+    """
+    return ImageFolder(path, extensions or list(EXTENSIONS))
+
+
+class ImageFolder:
+    """Pictures of a folder.
+
+    Args:
+        path: The folder.
+        extensions: Ends of file names.
+    """
+
+    def __init__(self, path: Path, extensions: Sequence[str]) -> None:
+        if not path.is_dir():
+            raise ValueError(f"{path}: no such folder; give a folder of pictures")
+        wanted = tuple(end.lower() for end in extensions)
+        found = (file for file in path.rglob("*") if file.name.lower().endswith(wanted))
+        self.path = path
+        # plain strings: a Path each would cost ten times the memory
+        self._names = sorted(
+            file.relative_to(path).as_posix()
+            for file in found
+            if file.is_file() and not file.name.startswith(".")
+        )
+        if not self._names:
+            raise ValueError(f"{path}: holds no pictures ({', '.join(wanted)})")
+        classes = {_class_of(name) for name in self._names}
+        self.class_names: tuple[str, ...] = () if "" in classes else tuple(sorted(classes))
+        self._numbers = {name: number for number, name in enumerate(self.class_names)}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self, index: int, /) -> Sample:
+        """Open a picture; it is decoded where it is used.
+
+        Args:
+            index: Of the picture.
+
+        Returns:
+            The picture, and its class where there are any.
+
+        Raises:
+            OSError: The file is no picture.
+        """
+        name = self._names[index]
+        extra = {"class": self._numbers[_class_of(name)]} if self.class_names else {}
+        return Sample(image=Image.open(self.path / name), extra=extra)
+
+
+def _class_of(name: str) -> str:
+    """The topmost folder of a relative path, or nothing."""
+    folder, slash, _ = name.partition("/")
+    return folder if slash else ""

@@ -1,0 +1,85 @@
+"""Lines of text files."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from pathlib import Path
+
+from flava_plugin.schema import InputPath
+from flava_plugin.types import Sample
+
+
+def text_lines(*, path: InputPath) -> TextLines:
+    """Every line of a text file, or of all ``*.txt`` files below a folder; empty ones are dropped.
+
+    Args:
+        path: A file in UTF-8, or a folder.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ValueError: There is no such file, or no text in it.
+    """
+    return TextLines(path)
+
+
+class TextLines:
+    """Lines of files; a line costs eight bytes of memory until it is read.
+
+    Args:
+        path: A file or a folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            self._files = sorted(file for file in path.rglob("*.txt") if file.is_file())
+        elif path.is_file():
+            self._files = [path]
+        else:
+            raise ValueError(f"{path}: no such file or folder; give a text file")
+        self._offsets = array("Q")
+        self._ends: list[int] = []
+        for file in self._files:
+            self._index(file)
+        if not self._offsets:
+            what = "no *.txt file with text in it" if path.is_dir() else "no text"
+            raise ValueError(f"{path}: holds {what}")
+
+    def _index(self, file: Path) -> None:
+        offset = 0
+        with file.open("rb") as lines:
+            for line in lines:
+                if line.strip():
+                    self._offsets.append(offset)
+                offset += len(line)
+        self._ends.append(len(self._offsets))
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def read(self, index: int, /) -> Sample:
+        """Read a line.
+
+        Args:
+            index: Of the line, empty ones not counted.
+
+        Returns:
+            The line without the space around it.
+
+        Raises:
+            ValueError: It is not UTF-8; the text names the file and the byte.
+        """
+        offset = self._offsets[index]
+        file = self._files[bisect_right(self._ends, range(len(self))[index])]
+        with file.open("rb") as lines:
+            lines.seek(offset)
+            line = lines.readline()
+        try:
+            text = line.decode("utf-8-sig" if offset == 0 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{file}: the line at byte {offset} is no UTF-8 ({error}); save the file as UTF-8"
+            ) from error
+        return Sample(text=text.strip())
