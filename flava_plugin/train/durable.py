@@ -1,0 +1,54 @@
+"""Writes that survive a crash at any byte: temporary name, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+TEMPORARY = ".tmp-"
+"""Prefix of everything half written; whatever bears it may be deleted at the next start."""
+
+
+def sync(path: Path) -> None:
+    """Force a file's bytes, or a folder's entries, to the disk.
+
+    Args:
+        path: An existing file or folder.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file whole: a reader sees the old text or the new one, never a part.
+
+    Args:
+        path: The file; its folder exists.
+        text: What it will hold.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        sync(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def rename_folder(temporary: Path, final: Path) -> None:
+    """Give a finished folder its name, and make the name last.
+
+    Args:
+        temporary: The folder, every file of it written.
+        final: Its name beside it, not taken.
+    """
+    for file in temporary.iterdir():
+        sync(file)
+    sync(temporary)
+    temporary.rename(final)
+    sync(final.parent)

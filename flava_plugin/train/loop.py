@@ -1,0 +1,245 @@
+"""The only training loop, for pretraining and fine-tuning; they differ in what the recipe says.
+
+Exact resume: what a step computes is a function of the recipe and the step's number (data order,
+masks, dropout) and of the weights and optimiser state in the checkpoint, and no global random state
+is used. On a CPU torch's kernels give the same bits for the same number of threads, so that
+deterministic algorithms need not be asked for, which would cost time on a GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+
+from flava_plugin import registry
+from flava_plugin.data.bad_samples import BadSamples
+from flava_plugin.data.loader import load_steps
+from flava_plugin.data.reading import BadSample
+from flava_plugin.evaluate.inference import Flava
+from flava_plugin.evaluate.tasks import run_tasks
+from flava_plugin.model.learner import Learner, build_learner
+from flava_plugin.recipe import Recipe, RecipeError
+from flava_plugin.train import checkpoint, initialise, run_folder
+from flava_plugin.train.balance import Balance
+from flava_plugin.train.metrics import MetricLog
+from flava_plugin.train.optim import clamp_logit_scale, lr_at, set_lr
+from flava_plugin.train.progress import Progress
+from flava_plugin.train.requeue import Stopped, StopRequest
+from flava_plugin.train.sharding import make_strategy
+from flava_plugin.train.step import check_finite, train_step
+from flava_plugin.train.world import World, connect, disconnect
+
+logger = logging.getLogger(__name__)
+
+
+def train(recipe: Recipe) -> None:
+    """Run a recipe to its last step, going on from its run folder's newest checkpoint.
+
+    Args:
+        recipe: The checked recipe; every process of torchrun or srun gets the same one.
+
+    Raises:
+        RecipeError: The run folder holds a checkpoint of another recipe.
+        Stopped: A signal asked the run to stop, and it is saved.
+    """
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    run_dir, plain, steps = Path(recipe.run_dir), recipe.model_dump(mode="json"), recipe.steps
+    with ExitStack() as stack:
+        stack.callback(disconnect)
+        world = connect(recipe.device)
+        request = stack.enter_context(StopRequest())
+
+        # Where the run stands
+        found = checkpoint.newest(run_dir)
+        first, saved = (found.step, found.state) if found else (0, {})
+        if found and (changes := run_folder.changes(saved["recipe"], plain)):
+            raise RecipeError([*changes, _way_out(run_dir)])
+        world.require_same("the recipe", recipe.to_yaml())
+        world.require_same(f"the newest checkpoint in {run_dir}", str(first))
+        best: dict[str, Any] | None = saved.get("best")
+        seconds: float = saved.get("seconds", 0.0)
+        writes, token = world.rank == 0, ""
+        if writes:
+            token = run_folder.claim(run_dir)
+            checkpoint.sweep(run_dir)
+            checkpoint.point_best(run_dir, best["step"] if best else None)
+            run_folder.summarise(run_dir, first, seconds, first * recipe.data.global_batch)
+        if first >= steps:
+            logger.info("%s has done its %d steps; raise steps to go on with it", run_dir, first)
+            return
+
+        # What is trained
+        spec = recipe.data.tokenizer
+        tokenizer = registry.tokenizers.build(spec.type, **spec.options)
+        learner = build_learner(
+            recipe.model,
+            recipe.objectives,
+            words=tokenizer.vocab_size,
+            image_size=recipe.data.image.size,
+            seed=recipe.seed,
+            activation_checkpointing=recipe.sharding.activation_checkpointing,
+        )
+        if recipe.init and not found:
+            source = Path(recipe.init.run)
+            tensors = initialise.backbone_of(source)
+            initialise.load_backbone(learner.backbone, tensors, str(source))
+        strategy = make_strategy(recipe.sharding, learner, recipe.optim, world)
+        balance = Balance(recipe.balance, recipe.objectives)
+        bad = BadSamples(recipe.data.bad_samples)
+        if found:
+            strategy.load_full_state(found.model())
+            strategy.load_optimizer_state(found.optim())
+            bad.load_state(saved["bad_samples"])
+            logger.info("going on from step %d of %s", first, run_dir)
+
+        # On what
+        datasets = {
+            name: registry.datasets.build(source.dataset.type, **source.dataset.options)
+            for name, source in recipe.data.sources.items()
+        }
+        batches = load_steps(
+            recipe.data,
+            recipe.mixture,
+            datasets,
+            tokenizer,
+            seed=recipe.seed,
+            first=first,
+            last=steps,
+            rank=world.rank,
+            size=world.size,
+            patch_grid=math.isqrt(cast(int, learner.backbone.image_encoder.num_patches)),
+            with_codebook=any(getattr(h, "needs_codes", False) for h in learner.heads.values()),
+            masked=_hides(learner),
+        )
+        if writes:
+            run_folder.describe(run_dir, recipe.to_yaml())
+        log = stack.enter_context(
+            MetricLog(
+                run_dir,
+                first=first,
+                global_batch=recipe.data.global_batch,
+                seconds=seconds,
+                tensorboard=recipe.metrics.tensorboard,
+                writes=writes,
+            )
+        )
+        progress = stack.enter_context(Progress(steps, first, shown=writes))
+
+        for batch in batches:
+            done = batch.step + 1
+            lr = lr_at(batch.step, recipe.optim, steps)
+            set_lr(strategy.optimizer, lr)
+            losses = train_step(
+                strategy,
+                learner,
+                batch.micro_batches,
+                balance.weights,
+                world,
+                (recipe.seed, batch.step),
+                precision=recipe.precision,
+            )
+            norm = strategy.clip_grad_norm(recipe.optim.clip_norm)
+            check_finite({**losses, "gradient norm": norm}, done)
+            strategy.step()
+            clamp_logit_scale(learner, recipe.optim.max_logit_scale)
+
+            progress.advance()
+            if done % recipe.metrics.every == 0 or done == steps:
+                line = log.log(
+                    done,
+                    kind=batch.modality,
+                    source=batch.source,
+                    losses=losses,
+                    grad_norm=norm,
+                    lr=lr,
+                )
+                progress.show(line, list(losses))
+
+            # What the ranks agree on: a signal to stop, samples that could not be read
+            noted = torch.cat([request.flags(), torch.tensor([float(len(batch.bad))])])
+            noted = world.sum_over_ranks(noted).cpu()
+            stop = request.agreed(noted[:-1])
+            if noted[-1]:
+                bad.add(_of_all_ranks(batch.bad, world))
+
+            is_best = False
+            if recipe.evaluate.every and done % recipe.evaluate.every == 0:
+                if writes:
+                    flava = Flava(learner, tokenizer, recipe, world.device)
+                    results = run_tasks(flava, recipe.evaluate.tasks, recipe.evaluate.split)
+                    log.log_evaluation(done, results)
+                    value = _figure(results, recipe.evaluate.metric)
+                    if value is not None and (best is None or value > best["value"]):
+                        best, is_best = {"step": done, "value": value}, True
+                is_best = world.any_over_ranks(is_best)
+
+            if stop or is_best or done % recipe.checkpoint.every == 0 or done == steps:
+                log.flush()
+                model, optim = strategy.full_state(), strategy.optimizer_state()
+                failure: Exception | None = None
+                if writes:
+                    state = {
+                        "order": {"seed": recipe.seed, "next_step": done},
+                        "schedule": {"lr": lr},
+                        "balance": balance.state(),
+                        "bad_samples": bad.state(),
+                        "best": best,
+                        "seconds": log.seconds,
+                        "fingerprint": hashlib.sha256(recipe.to_yaml().encode()).hexdigest(),
+                        "recipe": plain,
+                    }
+                    keep = recipe.checkpoint.keep
+                    try:
+                        checkpoint.save(
+                            run_dir, done, model, optim, state, token=token, keep=keep, best=is_best
+                        )
+                        samples = done * recipe.data.global_batch
+                        run_folder.summarise(run_dir, done, log.seconds, samples)
+                    except (OSError, run_folder.LostClaimError) as error:
+                        failure = error
+                if world.any_over_ranks(failure is not None):  # nobody goes on before all is saved
+                    raise failure or OSError(f"rank 0 could not save step {done}; see its message")
+            if stop and done < steps:
+                request.hand_over(stop)
+                raise Stopped(stop, done, f"flava train {run_dir / 'recipe.yaml'}")
+        logger.info("%d steps done in %.0f s: %s", steps, log.seconds, run_dir)
+
+
+def _way_out(run_dir: Path) -> str:
+    return (
+        f"{run_dir} holds a checkpoint of a recipe that differs so: undo the change, or set "
+        f"another run_dir to start anew; what may change is {', '.join(run_folder.CHANGEABLE)}"
+    )
+
+
+def _hides(learner: Learner) -> bool:
+    """Whether an objective predicts what is hidden; fine-tuning sees whole inputs."""
+    needs = {field for head in learner.heads.values() for field in getattr(head, "needs", ())}
+    targets = {getattr(learner.loss_of(name), "target", None) for name in learner.heads}
+    return bool(targets & {"words", "patches"} or needs & {"image_masked", "text_masked"})
+
+
+def _of_all_ranks(records: list[BadSample], world: World) -> list[BadSample]:
+    if world.size == 1:
+        return records
+    parts: list[list[BadSample]] = [[] for _ in range(world.size)]
+    dist.all_gather_object(parts, records)
+    return [record for part in parts for record in part]
+
+
+def _figure(results: dict[str, dict[str, float | int]], metric: str | None) -> float | None:
+    if metric is None:
+        return None
+    task, _, name = metric.partition(".")
+    if name not in results[task]:
+        known = ", ".join(results[task])
+        raise ValueError(f"evaluate.metric: task '{task}' gives no '{name}'; it gives {known}")
+    return float(results[task][name])

@@ -1,0 +1,167 @@
+"""What a run reports while it trains: ``metrics.jsonl`` and TensorBoard events.
+
+A line holds ``step`` (optimiser steps done), ``kind`` (image, text or pair), ``source``, the losses
+computed in that step, ``grad_norm``, ``lr``, ``samples_per_s`` and ``seconds``. It is a function of
+the step alone but for the last two, so a resumed run's file equals the uninterrupted one's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from flava_plugin.train import durable
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+TIME_KEYS = ("samples_per_s", "seconds")
+"""Keys that differ between two runs of the same recipe."""
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Drop the lines of steps that a resumed run will do again, and a torn last line.
+
+    Args:
+        path: A file of JSON lines with ``step``; it may be absent.
+        step: The last step to keep.
+    """
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    durable.write_text(path, "".join(line + "\n" for line in kept))
+
+
+class MetricLog:
+    """Writes the lines and the events of one run; on ranks that do not write, does nothing.
+
+    Args:
+        run_dir: The run folder.
+        first: Steps done before; later lines are dropped.
+        global_batch: Rows per step, for the samples per second.
+        seconds: Seconds of training before this start.
+        tensorboard: Whether to write events too.
+        writes: Whether this rank writes.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        first: int,
+        global_batch: int,
+        seconds: float,
+        tensorboard: bool,
+        writes: bool,
+    ) -> None:
+        self.writes = writes
+        self._global_batch = global_batch
+        self._started = self._marked = time.monotonic()
+        self._before = seconds
+        self._last = first
+        self._files = {name: run_dir / f"{name}.jsonl" for name in ("metrics", "evaluations")}
+        self._events: SummaryWriter | None = None
+        if not writes:
+            return
+        for path in self._files.values():
+            drop_after(path, first)
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+            self._events = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first + 1)
+
+    def __enter__(self) -> MetricLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._events:
+            self._events.close()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training over all starts."""
+        return self._before + time.monotonic() - self._started
+
+    def log(
+        self,
+        step: int,
+        *,
+        kind: str,
+        source: str,
+        losses: Mapping[str, Tensor],
+        grad_norm: Tensor,
+        lr: float,
+    ) -> dict[str, Any]:
+        """Write the line of a step; the only place where losses leave the device.
+
+        Args:
+            step: Optimiser steps done.
+            kind: Modality of the step.
+            source: Source of the step.
+            losses: Global mean loss by objective, scalars on the device.
+            grad_norm: Gradient norm before clipping, a scalar on the device.
+            lr: Learning rate of the step.
+
+        Returns:
+            The line.
+        """
+        now = time.monotonic()
+        rate = (step - self._last) * self._global_batch / max(now - self._marked, 1e-9)
+        self._last, self._marked = step, now
+        line: dict[str, Any] = {"step": step, "kind": kind, "source": source}
+        line |= {name: value.item() for name, value in losses.items()}
+        line |= {"grad_norm": grad_norm.item(), "lr": lr}
+        line |= {"samples_per_s": round(rate, 1), "seconds": round(self.seconds, 2)}
+        self._append("metrics", line)
+        if self._events:
+            for name in losses:
+                self._events.add_scalar(f"loss/{name}", line[name], step)
+            for name in ("grad_norm", "lr", "samples_per_s"):
+                self._events.add_scalar(f"train/{name}", line[name], step)
+        return line
+
+    def log_evaluation(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
+        """Write the line of an evaluation, with keys ``task.figure``.
+
+        Args:
+            step: Optimiser steps done.
+            results: Figures by task.
+        """
+        figures = {
+            f"{t}.{name}": value for t, row in results.items() for name, value in row.items()
+        }
+        self._append("evaluations", {"step": step, **figures})
+        if self._events:
+            for name, value in figures.items():
+                self._events.add_scalar(f"evaluate/{name.replace('.', '/')}", value, step)
+
+    def flush(self) -> None:
+        """Bring every line to the disk, so that none older than a checkpoint can be lost."""
+        if self.writes:
+            for path in self._files.values():
+                if path.is_file():
+                    durable.sync(path)
+            if self._events:
+                self._events.flush()
+
+    def _append(self, name: str, line: Mapping[str, Any]) -> None:
+        if self.writes:
+            with self._files[name].open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")

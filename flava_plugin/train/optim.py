@@ -1,0 +1,112 @@
+"""AdamW: which parameters decay, the learning rate of each step, the bound of the logit scale."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from flava_plugin.sections import OptimSection
+
+TOKENS = ("cls_token", "mask_token")
+"""Parameters with three dimensions that are no matrices: one learnt vector each."""
+
+LOGIT_SCALE = "logit_scale"
+"""Last part of the name of every parameter that ``clamp_logit_scale`` bounds."""
+
+
+def parameter_groups(learner: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split the trainable parameters into those that decay and those that do not.
+
+    Matrices, convolutions and embeddings (word, patch and position) decay. Parameters with fewer
+    than two dimensions (biases, norms, the logit scale) and class and mask tokens do not. Frozen
+    parameters are in no group.
+
+    Args:
+        learner: Whose parameters.
+        weight_decay: Of the first group.
+
+    Returns:
+        Two parameter groups for an optimiser; one that would be empty is left out.
+    """
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    for name, parameter in learner.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.dim() >= 2 and name.rpartition(".")[2] not in TOKENS
+            (decayed if decays else spared).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def adamw(learner: nn.Module, section: OptimSection) -> torch.optim.AdamW:
+    """Build AdamW over the trainable parameters, in its fused form where torch has one.
+
+    Args:
+        learner: Whose parameters.
+        section: The recipe's ``optim``.
+
+    Returns:
+        The optimiser; a parameter whose ``grad`` is None stays untouched by a step.
+
+    Raises:
+        ValueError: The learner has no trainable parameter.
+    """
+    groups = parameter_groups(learner, section.weight_decay)
+    if not groups:
+        raise ValueError("the learner has no trainable parameter; unfreeze one or add a head")
+    options: dict[str, Any] = {"lr": section.lr, "betas": section.betas, "eps": section.eps}
+    try:
+        return torch.optim.AdamW(groups, fused=True, **options)
+    except RuntimeError:  # before torch 2.4 there is no fused form on a CPU
+        return torch.optim.AdamW(groups, **options)
+
+
+def lr_at(step: int, section: OptimSection, total_steps: int) -> float:
+    """Learning rate of a step: linear warm-up to ``lr``, then half a cosine to its final share.
+
+    Args:
+        step: Optimiser steps done before, from 0.
+        section: The recipe's ``optim``.
+        total_steps: Steps of the whole run.
+
+    Returns:
+        The rate; the first step's is above 0, step ``warmup_steps`` has the peak, and step
+        ``total_steps``, which is never made, has the final share.
+    """
+    if step < section.warmup_steps:
+        return section.lr * (step + 1) / (section.warmup_steps + 1)
+    progress = min(1.0, (step - section.warmup_steps) / max(1, total_steps - section.warmup_steps))
+    cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
+    return section.lr * (section.final_share + (1.0 - section.final_share) * cosine)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter group the same learning rate.
+
+    Args:
+        optimizer: Whose groups.
+        lr: The rate of the next step.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+@torch.no_grad()
+def clamp_logit_scale(learner: nn.Module, largest: float) -> None:
+    """Keep every logit scale within 0 and a bound, after the optimiser's step.
+
+    A clamp inside the forward pass would be lost on a sharded parameter.
+
+    Args:
+        learner: Its parameters named ``logit_scale`` are changed in place.
+        largest: The bound (torchmultimodal: ln 100; its lower bound is ln 1).
+    """
+    for name, parameter in learner.named_parameters():
+        if name.rpartition(".")[2] == LOGIT_SCALE:
+            parameter.clamp_(0.0, largest)
