@@ -1,0 +1,1 @@
+"""Measures a trained model, reports on it, and hands it to Python users."""
