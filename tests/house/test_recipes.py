@@ -1,0 +1,36 @@
+"""Every shipped recipe loads, says what it is, and survives its own resolution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flava_plugin.recipe import load_recipe, recipe_names, recipes_folder
+
+NAMES = recipe_names()
+
+
+def test_the_recipes_of_the_foundation_are_there() -> None:
+    wanted = {f"pretrain/{name}" for name in ("shapes", "folder", "flava_base", "flava_large")}
+    assert wanted <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_loads_without_its_data(name: str) -> None:
+    assert load_recipe(name, check_files=False).steps > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_says_what_it_is(name: str) -> None:
+    first = (recipes_folder() / f"{name}.yaml").read_text("utf-8").partition("\n")[0]
+    assert first.startswith("# "), "its first line is a comment that 'flava ls' shows"
+    assert 10 < len(first) <= 110
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resolved_recipe_is_the_same_recipe(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name, check_files=False)
+    written = tmp_path / "recipe.yaml"
+    written.write_text(recipe.to_yaml(), "utf-8")
+    assert load_recipe(str(written), check_files=False) == recipe

@@ -1,0 +1,121 @@
+import json
+import warnings
+from io import BytesIO
+
+import pytest
+from data_stubs import Pairs
+from PIL import Image
+
+from flava_plugin.data.bad_samples import BadSamples
+from flava_plugin.data.reading import TRIES, BadSample, attempt, read
+from flava_plugin.types import Key, Sample
+
+
+class Files:
+    """Samples as they are given: bytes of a picture, and a text."""
+
+    def __init__(self, *samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def read(self, index, /):
+        data, text = self.samples[index]
+        return Sample(None if data is None else Image.open(BytesIO(data)), text)
+
+
+def encoded(kind, size=(64, 64), mode="RGB"):
+    target = BytesIO()
+    Image.effect_noise(size, 90).convert(mode).save(target, kind)
+    return target.getvalue()
+
+
+JPEG, PNG = encoded("JPEG"), encoded("PNG")
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "reason"),
+    [
+        (JPEG[:900], "x", "OSError"),
+        (PNG[:900], "x", "OSError"),
+        (PNG[:200] + b"\0" * 400 + PNG[600:], "x", None),
+        (b"not a picture", "x", "UnidentifiedImageError"),
+        (b"", "x", "UnidentifiedImageError"),
+        (None, "x", "no picture"),
+        (PNG, "", "empty text"),
+        (PNG, " \n", "empty text"),
+        (PNG, None, "empty text"),
+    ],
+)
+def test_damaged_samples_are_told_by_their_reason(data, text, reason):
+    _, fault = attempt(Files((data, text)), "s", 0, "pair")
+    assert fault is not None
+    assert (fault.source, fault.index) == ("s", 0)
+    assert reason is None or fault.reason == reason
+
+
+def test_what_a_modality_does_not_hold_is_not_asked_for():
+    assert attempt(Files((None, "x")), "s", 0, "text")[1] is None
+    assert attempt(Files((PNG, None)), "s", 0, "image")[1] is None
+
+
+def test_a_good_picture_is_decoded_and_rgb():
+    sample, fault = attempt(Files((encoded("PNG", mode="LA"), "x")), "s", 0, "pair")
+    assert fault is None
+    assert sample.image.mode == "RGB"
+
+
+def test_pictures_that_are_too_large_are_bad(monkeypatch):
+    for limit, reason in ((3000, "DecompressionBombWarning"), (1000, "DecompressionBombError")):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, fault = attempt(Files((PNG, "x")), "s", 0, "pair")
+        assert fault.reason == reason
+
+
+def test_mistakes_in_code_are_not_taken_for_bad_samples():
+    class Wrong(Pairs):
+        def read(self, index, /):
+            raise TypeError("a mistake")
+
+    with pytest.raises(TypeError, match="a mistake"):
+        read(Wrong(3), Key("s", 0, 0), "pair", 0)
+
+
+def test_the_substitute_is_a_function_of_seed_and_key():
+    dataset = Pairs(50, bad=range(0, 50, 2))
+    found = [read(dataset, Key("s", 0, 4), "pair", 0) for _ in range(2)]
+    assert found[0][0].extra == found[1][0].extra
+    assert found[0][1] == found[1][1]
+    assert found[0][1][0] == BadSample("s", 4, "OSError", "no file 4")
+    assert found[0][0].extra["index"] % 2 == 1
+    others = {read(dataset, Key("s", epoch, 4), "pair", 0)[0].extra["index"] for epoch in range(9)}
+    assert len(others) > 3
+
+
+def test_a_dataset_without_a_good_sample_stops_the_run():
+    with pytest.raises(RuntimeError, match=rf"data\.sources\.s: sample 1 .* nor any of {TRIES}"):
+        read(Pairs(3, bad=range(3)), Key("s", 0, 1), "pair", 0)
+
+
+def test_the_budget_counts_different_samples_by_source_and_reason():
+    bad = BadSamples(budget=3)
+    bad.add([BadSample("a", 1, "OSError", "cut short"), BadSample("a", 2, "empty text")])
+    bad.add([BadSample("a", 1, "OSError", "cut short"), BadSample("b", 1, "OSError")])
+    assert len(bad) == 3
+    assert bad.counts() == {"a": {"OSError": 1, "empty text": 1}, "b": {"OSError": 1}}
+
+    again = BadSamples(budget=3)
+    again.load_state(json.loads(json.dumps(bad.state())))
+    assert again.counts() == bad.counts()
+    with pytest.raises(RuntimeError) as raised:
+        again.add([BadSample("a", 9, "OSError", "cut short")])
+    assert str(raised.value).splitlines() == [
+        "4 samples could not be read, more than data.bad_samples: 3",
+        "  data.sources.a: 2 x OSError (sample 1, cut short)",
+        "  data.sources.a: 1 x empty text (sample 2)",
+        "  data.sources.b: 1 x OSError (sample 1)",
+        "repair or remove them, or raise data.bad_samples",
+    ]

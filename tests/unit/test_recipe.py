@@ -1,0 +1,173 @@
+"""Loading a recipe: where it is found, what overrides do, what YAML may say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flava_plugin.recipe import (
+    Recipe,
+    RecipeError,
+    find_recipe,
+    load_recipe,
+    override,
+    read_recipe,
+    recipe_names,
+)
+from flava_plugin.registry import heads
+from flava_plugin.strict_yaml import YamlError, dump, parse
+
+
+def load(*overrides: str) -> Recipe:
+    return load_recipe("pretrain/shapes", overrides, check_files=False)
+
+
+def lines(*overrides: str) -> list[str]:
+    with pytest.raises(RecipeError) as refused:
+        load(*overrides)
+    assert str(refused.value) == "\n".join(refused.value.lines)
+    return refused.value.lines
+
+
+def test_a_recipe_is_found_by_name_path_and_run_folder(tmp_path: Path) -> None:
+    by_name = load()
+    copied = tmp_path / "mine.yaml"
+    copied.write_bytes(find_recipe("pretrain/shapes").read_bytes())
+    assert load_recipe(str(copied), check_files=False) == by_name
+    (tmp_path / "recipe.yaml").write_text(by_name.to_yaml(), "utf-8")
+    assert load_recipe(str(tmp_path), check_files=False) == by_name
+
+
+def test_a_wrong_name_is_answered_with_a_guess(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean 'pretrain/shapes'"):
+        find_recipe("pretrain/shape")
+    with pytest.raises(RecipeError, match="pretrain/shapes"):
+        find_recipe("qqqq")
+    with pytest.raises(RecipeError, match="no such recipe"):
+        find_recipe(str(tmp_path))
+    with pytest.raises(RecipeError, match="no such recipe"):
+        find_recipe("../pretrain/shapes")
+
+
+def test_names_are_those_of_the_command_line() -> None:
+    assert "pretrain/shapes" in recipe_names()
+    assert all(find_recipe(name).is_file() for name in recipe_names())
+
+
+def test_overrides_are_yaml_values() -> None:
+    recipe = load("steps=7", "optim.lr=2.5e-4", "data.image.crop=[0.5, 1.0]", "run_dir=a=b")
+    assert (recipe.steps, recipe.optim.lr, recipe.run_dir) == (7, 2.5e-4, "a=b")
+    assert recipe.data.image.crop == (0.5, 1.0)
+    assert load("data.image.crop=null").data.image.crop is None
+    assert load("plugins=[]").plugins == []
+
+
+def test_a_later_override_wins() -> None:
+    assert load("steps=7", "steps=8").steps == 8
+
+
+def test_null_removes_an_entry() -> None:
+    data = {"objectives": {"a": 1, "b": 2}, "evaluate": {"tasks": {"c": 3}}, "seed": 1}
+    changed, errors = override(data, ["objectives.a=null", "evaluate.tasks.c=null", "seed=null"])
+    assert changed == {"objectives": {"b": 2}, "evaluate": {"tasks": {}}, "seed": None}
+    assert not errors
+    assert data["objectives"] == {"a": 1, "b": 2}, "the given data stays as it was"
+    assert "no 'objectives.z' to remove" in override(data, ["objectives.z=null"])[1][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("steps", "write key=value"),
+        ("=3", "write key=value"),
+        ("optim..lr=3", "write key=value"),
+        ("optim.=3", "write key=value"),
+        ("steps.more=3", "'steps' has no keys"),
+        ("steps=[1", "override 'steps=[1'"),
+        ("steps=!!python/name:os.system", "tags are refused"),
+        ("steps=&a 1", "anchors"),
+    ],
+)
+def test_an_override_that_cannot_be_applied(change: str, says: str) -> None:
+    found = lines(change)
+    assert any(says in line for line in found), found
+
+
+def test_an_override_of_an_unknown_key_is_an_unknown_key() -> None:
+    assert any("optim.lrr: unknown key; did you mean 'lr'" in line for line in lines("optim.lrr=1"))
+
+
+def test_all_errors_come_at_once() -> None:
+    found = lines("steps=-1", "optim.lrr=1", "data.per_gpu_batch=7", "precision=fp8", "seed=yes")
+    for place in ("steps", "optim.lrr", "data.global_batch", "precision", "seed"):
+        assert any(f": {place}: " in line for line in found), (place, found)
+
+
+def test_resolution_is_idempotent() -> None:
+    resolved = parse(load().to_yaml())
+    assert parse(Recipe.model_validate(resolved).to_yaml()) == resolved
+    assert resolved["checkpoint"]["keep"] >= 1
+
+
+def test_variables_are_expanded_in_paths_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MY_DATA", str(tmp_path))
+    (tmp_path / "pairs.jsonl").write_text("", "utf-8")
+    source = "data.sources.pairs.dataset={type: jsonl_pairs, path: $MY_DATA/pairs.jsonl}"
+    recipe = load_recipe("pretrain/shapes", [source, "run_dir=$MY_DATA"])
+    assert recipe.run_dir == "$MY_DATA"
+    assert lines("steps=$MY_DATA")
+
+
+def test_plugins_are_imported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_test_heads.py").write_text(
+        "from flava_plugin import heads\n"
+        "@heads.register('from_a_plugin')\n"
+        "class Head:\n"
+        "    def __init__(self, widths: object, /, *, size: int = 2) -> None: ...\n",
+        "utf-8",
+    )
+    monkeypatch.setattr(heads, "_decorated", dict(heads._decorated))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    change = "objectives.itm.head={type: from_a_plugin, size: 3}"
+    recipe = load("plugins=[my_test_heads]", change)
+    assert recipe.objectives["itm"].head.options == {"size": 3}
+    assert any("my_test_heads_2" in line for line in lines("plugins=[my_test_heads_2]"))
+    sys.modules.pop("my_test_heads")
+
+
+PLAIN: list[Any] = [
+    {"a": 1, "b": [1.5, None, True, "x"], "c": {"d": "yes"}},
+    {"text": "line\nline: # no comment", "unicode": "schön 猫", "empty": {}, "list": []},
+]
+
+
+@pytest.mark.parametrize("data", PLAIN, ids=["values", "texts"])
+def test_what_is_written_is_read_back(data: Any) -> None:
+    assert parse(dump(data)) == data
+
+
+def test_numbers_as_people_write_them() -> None:
+    """YAML 1.1 reads 1e-3 as text; a recipe means a number."""
+    assert load("optim.lr=1e-3").optim.lr == pytest.approx(1e-3)
+    assert load("steps=150_000").steps == 150_000
+
+
+@pytest.mark.parametrize(
+    "text", ["{a: 1, a: 2}", "&x [1]", "*x", "!!set {a}", "[" * 5000, "a: b: c"]
+)
+def test_what_is_no_plain_yaml(text: str) -> None:
+    with pytest.raises(YamlError):
+        parse(text)
+
+
+def test_a_recipe_of_absurd_size_is_not_read(tmp_path: Path) -> None:
+    large = tmp_path / "large.yaml"
+    large.write_bytes(b"#" * 2_000_000)
+    with pytest.raises(RecipeError, match="no recipe is larger"):
+        read_recipe(large)
