@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 import meeting
-import tiny_flava
+import shared_batches
 import torch
 from torch import Tensor, nn
 
@@ -38,15 +38,15 @@ OPTIM = OptimSection(lr=0.05, eps=0.05, weight_decay=0.1)
 
 def prepare(world: World, **options: Any) -> tuple[Learner, Strategy]:
     # Another seed on other ranks: they have to start from rank 0's weights all the same.
-    learner = tiny_flava.learner(seed=world.rank, **options)
+    learner = shared_batches.learner(seed=world.rank, **options)
     return learner, make_strategy(ShardingSection(strategy="ddp"), learner, OPTIM, world)
 
 
 def step(
     world: World, learner: Learner, strategy: Strategy, whole: Batch, accumulation: int
 ) -> dict[str, Tensor]:
-    micro_batches = tiny_flava.share(whole, world.rank, world.size, accumulation)
-    return train_step(strategy, learner, micro_batches, tiny_flava.WEIGHTS, world, (0, 0))
+    micro_batches = shared_batches.share(whole, world.rank, world.size, accumulation)
+    return train_step(strategy, learner, micro_batches, shared_batches.WEIGHTS, world, (0, 0))
 
 
 def seen(losses: dict[str, Tensor], learner: nn.Module) -> dict[str, Tensor]:
@@ -59,7 +59,7 @@ def seen(losses: dict[str, Tensor], learner: nn.Module) -> dict[str, Tensor]:
 def recomputed(world: World) -> dict[str, Tensor]:
     """The same as part of ``gradients``, with layers and logits recomputed in the backward."""
     learner, strategy = prepare(world, recompute=True)
-    whole = tiny_flava.batch("pair", ROWS, POSITIVES["uneven"])
+    whole = shared_batches.batch("pair", ROWS, POSITIVES["uneven"])
     found: dict[str, Tensor] = {}
     for accumulation in (1, 4):
         losses = step(world, learner, strategy, whole, accumulation)
@@ -70,9 +70,11 @@ def recomputed(world: World) -> dict[str, Tensor]:
 def gradients(world: World) -> dict[str, Tensor]:
     """Losses and gradients of one step of every kind, with several accumulations."""
     learner, strategy = prepare(world)
-    wholes = {f"pair, {p}": tiny_flava.batch("pair", ROWS, flags) for p, flags in POSITIVES.items()}
-    wholes["image"] = tiny_flava.batch("image", ROWS)
-    wholes["text"] = tiny_flava.batch("text", ROWS)
+    wholes = {
+        f"pair, {p}": shared_batches.batch("pair", ROWS, flags) for p, flags in POSITIVES.items()
+    }
+    wholes["image"] = shared_batches.batch("image", ROWS)
+    wholes["text"] = shared_batches.batch("text", ROWS)
     found: dict[str, Tensor] = {}
     for kind, whole in wholes.items():
         for accumulation in (1, 2, 4) if kind == "pair, uneven" else (1, 4):
@@ -91,7 +93,7 @@ def descent(world: World) -> dict[str, Tensor]:
         strategy.optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
         for modality in ("pair", "image", "text"):
             positives = POSITIVES["uneven"] if modality == "pair" else None
-            whole = tiny_flava.batch(modality, ROWS, positives)
+            whole = shared_batches.batch(modality, ROWS, positives)
             step(world, learner, strategy, whole, accumulation)
             strategy.step()
         found |= {f"{accumulation}/{n}": t for n, t in strategy.full_state().items()}
@@ -104,7 +106,7 @@ def adamw(world: World) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     modalities: tuple[Modality, ...] = ("pair", "image", "text", "pair")
     for number, modality in enumerate(modalities):
-        whole = tiny_flava.batch(modality, ROWS, POSITIVES["uneven"])
+        whole = shared_batches.batch(modality, ROWS, POSITIVES["uneven"])
         step(world, learner, strategy, whole, 2)
         strategy.clip_grad_norm(1.0)
         strategy.step()
@@ -144,9 +146,9 @@ def idle_heads(world: World) -> dict[str, Tensor]:
     weights = {"always": 1.0, "sometimes": 1.0}
     found: dict[str, Tensor] = {}
     for kind, flags in POSITIVES.items():
-        whole = tiny_flava.batch("pair", ROWS, flags)
+        whole = shared_batches.batch("pair", ROWS, flags)
         for accumulation in (1, 2, 4):
-            parts = tiny_flava.share(whole, world.rank, world.size, accumulation)
+            parts = shared_batches.share(whole, world.rank, world.size, accumulation)
             losses = train_step(strategy, learner, parts, weights, world, (0, 0))  # type: ignore[arg-type]
             key = f"{kind}/{accumulation}"
             found |= {f"{key}/{n}": tensor for n, tensor in seen(losses, learner).items()}
@@ -168,7 +170,7 @@ def parity(world: World) -> dict[str, Tensor]:
 def hand_over(world: World) -> dict[str, Tensor]:
     """State after two steps, and the weights after a third one."""
     learner, strategy = prepare(world)
-    whole = tiny_flava.batch("pair", ROWS, POSITIVES["uneven"])
+    whole = shared_batches.batch("pair", ROWS, POSITIVES["uneven"])
     for _ in range(2):
         step(world, learner, strategy, whole, 1)
         strategy.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cases
 import pytest
 import ranks
-import tiny_flava
+import shared_batches
 import torch
 from torch import Tensor
 
@@ -123,14 +123,14 @@ def test_state_of_many_ranks_goes_on_in_one_process(together: Tensors) -> None:
         parameter, _, kind = name.partition("/")
         optim.setdefault(parameter, {})[kind] = tensor
     strategy.load_optimizer_state(optim)
-    whole = tiny_flava.batch("pair", cases.ROWS, cases.POSITIVES["uneven"])
+    whole = shared_batches.batch("pair", cases.ROWS, cases.POSITIVES["uneven"])
     cases.step(cases.ALONE, learner, strategy, whole, 4)
     strategy.step()
     assert_same(strategy.full_state(), part(together, "next/"))
 
 
 def test_names_are_the_learners_own(together: Tensors) -> None:
-    assert part(together, "saved/").keys() == tiny_flava.learner().state_dict().keys()
+    assert part(together, "saved/").keys() == shared_batches.learner().state_dict().keys()
 
 
 def test_replicas_are_the_same_to_the_last_bit(every_rank: list[Tensors]) -> None:
@@ -163,7 +163,7 @@ def test_both_passes_drop_the_same() -> None:
     learner.register_forward_hook(
         lambda _, __, out: seen.append(torch.cat([out["gcl.image"], out["gcl.text"]]).detach())
     )
-    cases.step(cases.ALONE, learner, strategy, tiny_flava.batch("pair", cases.ROWS), 2)
+    cases.step(cases.ALONE, learner, strategy, shared_batches.batch("pair", cases.ROWS), 2)
     first, second, first_again, second_again = seen
     torch.testing.assert_close(first_again, first)
     torch.testing.assert_close(second_again, second)

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ pytest.importorskip("matplotlib", reason="the photographs are matplotlib's: pip 
 
 
 def test_photographs_and_captions_find_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: pytest.RecordProperty
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> None:
-    from tests.recipes.photographs import make_folder
+    from photographs import make_folder
 
     make_folder(tmp_path)
     monkeypatch.chdir(tmp_path)
