@@ -230,12 +230,13 @@ def load_recipe(name: str, overrides: Iterable[str] = (), *, check_files: bool =
         check_files: Whether the files and folders it reads must exist.
 
     Returns:
-        The recipe.
+        The recipe, every option of its components written out.
 
     Raises:
         RecipeError: Anything is wrong with it; ``lines`` holds every error.
     """
     from flava_plugin.recipe_check import check
+    from flava_plugin.recipe_defaults import with_defaults
 
     path = find_recipe(name)
     data, errors = override(read_recipe(path), overrides)
@@ -244,4 +245,4 @@ def load_recipe(name: str, overrides: Iterable[str] = (), *, check_files: bool =
     errors += found
     if recipe is None or errors:
         raise RecipeError([f"{path}: {line}" for line in errors])
-    return recipe
+    return with_defaults(recipe)

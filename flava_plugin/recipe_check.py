@@ -18,6 +18,9 @@ from flava_plugin.schema import Component, Kind, MustExist, Section
 if TYPE_CHECKING:
     from flava_plugin.recipe import Recipe
 
+RESERVED = {"step", "kind", "source", "grad_norm", "lr", "samples_per_s", "seconds"}
+"""Keys of a line of ``metrics.jsonl`` that are no objectives."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -221,6 +224,8 @@ def _cross_errors(recipe: Recipe) -> Iterator[str]:
                 f"objectives.{name}: no source has modality '{objective.modality}'; add one, or "
                 f"remove the objective with objectives.{name}=null"
             )
+    for name in RESERVED & recipe.objectives.keys():
+        yield f"objectives.{name}: each line of metrics.jsonl has a '{name}' already; rename it"
     if data.per_gpu_batch and data.global_batch % data.per_gpu_batch:
         yield (
             f"data.global_batch: {data.global_batch} is not a multiple of data.per_gpu_batch "

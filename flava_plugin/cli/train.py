@@ -48,6 +48,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         stream=sys.stderr,
     )
 
+    from flava_plugin.data.reading import UnreadableDataError
     from flava_plugin.train.loop import train
     from flava_plugin.train.requeue import Stopped
     from flava_plugin.train.run_folder import LostClaimError
@@ -64,7 +65,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         raise
     except ValueError as error:  # what only the built parts can refuse, such as the batch's cut
         raise RecipeError(str(error).splitlines()) from error
-    except (ArithmeticError, OSError, LostClaimError) as error:
+    except (ArithmeticError, OSError, LostClaimError, UnreadableDataError) as error:
         print(f"flava: {error}", file=sys.stderr)
         return 1
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from typing import Any
 
-from flava_plugin.data.reading import BadSample
+from flava_plugin.data.reading import BadSample, UnreadableDataError
 
 
 class BadSamples:
@@ -32,12 +32,12 @@ class BadSamples:
             records: ``Step.bad``.
 
         Raises:
-            RuntimeError: The budget is exceeded.
+            UnreadableDataError: The budget is exceeded.
         """
         for record in records:
             self._seen.setdefault((record.source, record.index), record)
         if len(self._seen) > self.budget:
-            raise RuntimeError(self._message())
+            raise UnreadableDataError(self._message())
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Count by source and reason.

@@ -31,6 +31,10 @@ _FAILURES = (
 )
 
 
+class UnreadableDataError(RuntimeError):
+    """More of the data cannot be read than the recipe puts up with."""
+
+
 @dataclass(frozen=True)
 class BadSample:
     """A sample that could not be read.
@@ -63,7 +67,7 @@ def read(
         The sample, its picture decoded and RGB, and a record of each sample that failed.
 
     Raises:
-        RuntimeError: ``TRIES`` substitutes failed as well.
+        UnreadableDataError: ``TRIES`` substitutes failed as well.
     """
     sample, fault = attempt(dataset, key.source, key.index, modality)
     if fault is None:
@@ -76,7 +80,7 @@ def read(
             return sample, faults
         faults.append(fault)
     first = faults[0]
-    raise RuntimeError(
+    raise UnreadableDataError(
         f"data.sources.{key.source}: sample {first.index} cannot be read ({first.reason}: "
         f"{first.detail}), nor any of {TRIES} others tried in its place; check the dataset's files"
     )

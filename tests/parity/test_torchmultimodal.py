@@ -15,7 +15,6 @@ from tiny_flava import (
     BrightnessCodes,
     image_batch,
     mean_losses,
-    model_section,
     objective_sections,
     pair_batch,
     text_batch,
@@ -26,7 +25,7 @@ from torchmultimodal.models.flava.model import FLAVAForPreTraining, flava_model
 from torchmultimodal.modules.losses.flava import FLAVAPretrainingLoss
 
 from flava_plugin.model.backbone import fields_of
-from flava_plugin.model.learner import Learner, build_learner
+from flava_plugin.model.learner import Learner
 from flava_plugin.model.weights import from_torchmultimodal, to_torchmultimodal
 from flava_plugin.types import Batch
 
@@ -213,53 +212,3 @@ def test_evaluation_leaves_the_logit_scale_alone() -> None:
         learner.losses["contrastive"].logit_scale.fill_(9.0)
     mean_losses(learner, BATCHES["pair"])
     assert learner.losses["contrastive"].logit_scale.item() == 9.0
-
-
-@pytest.mark.parametrize(
-    ("width", "heads", "layers", "projection"),
-    [
-        (768, 12, (12, 12, 6), 512),
-        (768, 12, (12, 12, 6), 768),
-        (1024, 16, (24, 24, 12), 1024),
-        (128, 4, (3, 3, 2), 128),
-    ],
-    ids=["paper", "released", "large", "shapes"],
-)
-def test_presets_have_their_parameters(
-    width: int, heads: int, layers: tuple[int, int, int], projection: int
-) -> None:
-    parts = ("image", "text", "multimodal")
-    sizes = {
-        "hidden_size": width,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * width,
-    }
-    section = model_section(
-        **{
-            f"{part}_encoder": {
-                "type": f"flava_{part}",
-                "layers": n,
-                "width": width,
-                "heads": heads,
-            }
-            for part, n in zip(("image", "text", "fused"), layers, strict=True)
-        },
-        codebook=None,
-        projection=projection,
-    )
-    with torch.device("meta"):
-        learner = build_learner(
-            section, objective_sections("contrastive"), words=30522, image_size=224, seed=0
-        )
-        theirs = flava_model(
-            **{f"{part}_{name}": size for part in parts for name, size in sizes.items()},
-            **{f"{p}_num_hidden_layers": n for p, n in zip(parts, layers, strict=True)},
-            text_and_image_proj_size=projection,
-        )
-    own = {name: value.shape for name, value in learner.backbone.state_dict().items()}
-    assert own == {name: value.shape for name, value in theirs.state_dict().items()}
-    assert count(learner.backbone) == count(theirs)
-
-
-def count(model: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

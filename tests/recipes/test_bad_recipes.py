@@ -120,6 +120,7 @@ VALUES = [
     bad("head that reads what its batch lacks",
         {"objectives.mlm.head": {"type": "word_tokens", "reads": "fused"}},
         ("objectives.mlm: ", "reads fused", "'text'")),
+    bad("objective with the name of a figure", {"objectives.lr": ITM}, ("objectives.lr: ", "rename")),
     bad("pair head on pictures", {"objectives.extra": ITM | {"modality": "image"}},
         ("objectives.extra: ", "reads fused", "'image'")),
     bad("unknown metric", {"evaluate.metric": "retrival.r1"},

@@ -7,7 +7,7 @@ from data_stubs import Pairs
 from PIL import Image
 
 from flava_plugin.data.bad_samples import BadSamples
-from flava_plugin.data.reading import TRIES, BadSample, attempt, read
+from flava_plugin.data.reading import TRIES, BadSample, UnreadableDataError, attempt, read
 from flava_plugin.types import Key, Sample
 
 
@@ -96,7 +96,7 @@ def test_the_substitute_is_a_function_of_seed_and_key():
 
 
 def test_a_dataset_without_a_good_sample_stops_the_run():
-    with pytest.raises(RuntimeError, match=rf"data\.sources\.s: sample 1 .* nor any of {TRIES}"):
+    with pytest.raises(UnreadableDataError, match=rf"data\.sources\.s: sample 1 .* nor any of {TRIES}"):
         read(Pairs(3, bad=range(3)), Key("s", 0, 1), "pair", 0)
 
 
@@ -110,7 +110,7 @@ def test_the_budget_counts_different_samples_by_source_and_reason():
     again = BadSamples(budget=3)
     again.load_state(json.loads(json.dumps(bad.state())))
     assert again.counts() == bad.counts()
-    with pytest.raises(RuntimeError) as raised:
+    with pytest.raises(UnreadableDataError) as raised:
         again.add([BadSample("a", 9, "OSError", "cut short")])
     assert str(raised.value).splitlines() == [
         "4 samples could not be read, more than data.bad_samples: 3",
