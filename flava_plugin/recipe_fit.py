@@ -29,7 +29,7 @@ def objective_errors(recipe: Recipe) -> Iterator[str]:
         recipe: A recipe without errors of form.
 
     Yields:
-        A line for each error.
+        str: A line for each error.
     """
     for name, objective in recipe.objectives.items():
         try:

@@ -59,6 +59,7 @@ class Registry:
         self.group = group
         self._decorated: dict[str, tuple[Entry, Callable[..., Any]]] = {}
         self._failures: dict[str, str] = {}
+        self._schemas: dict[str, type[BaseModel]] = {}
 
     @cached_property
     def _announced(self) -> dict[str, tuple[Entry, EntryPoint]]:
@@ -97,6 +98,7 @@ class Registry:
             if name not in self._announced:
                 check_signature(self.kind, name, builder)
                 self._decorated[name] = (entry, builder)
+                self._schemas.pop(name, None)
             return builder
 
         return add
@@ -152,6 +154,8 @@ class Registry:
         Returns:
             A strict model; its fields are the options.
         """
+        if name in self._schemas:
+            return self._schemas[name]
         from pydantic import create_model
 
         from flava_plugin.schema import Section
@@ -164,7 +168,8 @@ class Registry:
                 required = parameter.default is parameter.empty
                 default = ... if required else parameter.default
                 fields[parameter.name] = (hints[parameter.name], default)
-        return create_model(name, __base__=Section, **fields)
+        self._schemas[name] = create_model(name, __base__=Section, **fields)
+        return self._schemas[name]
 
     def build(self, name: str, /, *runtime: Any, **options: Any) -> Any:
         """Build a component.

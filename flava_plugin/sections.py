@@ -180,7 +180,7 @@ class DataSection(Section):
 
     global_batch: Positive
     per_gpu_batch: Positive | None = None
-    workers: Count = 2
+    workers: Annotated[Int, Field(ge=0, le=256)] = 2  # more would be a slip, and fill the memory
     prefetch: Positive = 2
     bad_samples: Count = 100
     tokenizer: TokenizerSpec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import shlex
 import shutil
 import sys
 from contextlib import suppress
@@ -112,14 +113,21 @@ def run_show(arguments: argparse.Namespace) -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        RecipeError: The recipe is refused, or a component is given overrides.
     """
-    from flava_plugin.recipe import load_recipe
+    from flava_plugin.recipe import RecipeError, load_recipe
     from flava_plugin.registry import REGISTRIES
 
     homes = [registry for registry in REGISTRIES.values() if arguments.name in registry.names()]
     if not homes:
         print(load_recipe(arguments.name, arguments.overrides, check_files=False).to_yaml(), end="")
         return 0
+    if arguments.overrides:
+        raise RecipeError(
+            [f"{arguments.name}: is a component; key=value changes recipes only, so leave it out"]
+        )
     for registry in homes:
         entry = next(e for e in registry.entries() if e.name == arguments.name)
         print(f"{entry.kind} {entry.name}, from {entry.owner} {entry.version}\n")
@@ -157,5 +165,5 @@ def run_cp(arguments: argparse.Namespace) -> int:
         raise RecipeError([f"{target}: exists already; choose another name"])
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    print(f"{target}: edit it, then 'flava train {target}'")
+    print(f"{target}: edit it, then: flava train {shlex.quote(str(target))}")
     return 0

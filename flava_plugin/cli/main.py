@@ -69,4 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # 'flava ls | head' closes the pipe; there is nobody left to tell
         sys.stderr.close()
         return 0
+    except OSError as error:  # such as a full disk under the output, or a folder without write
+        print(f"flava: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # before a command handles it itself, such as while torch loads
+        print("flava: stopped", file=sys.stderr)
+        return 130
     return code

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "flava_plugin"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 GROUND = {"types", "registry", "schema", "sections", "strict_yaml"}
-RECIPE = {"recipe", "recipe_check", "recipe_fit"}
+RECIPE = {"recipe", "recipe_check", "recipe_defaults", "recipe_fit"}
 # What a run leaves on disk and how it is read back: the evaluation's only way into train.
 STORAGE = {"train.checkpoint", "train.durable", "train.metrics", "train.run_folder"}
 
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "registry": {"schema", "types"},
     "recipe": GROUND | RECIPE,
     "recipe_check": GROUND | RECIPE,
+    "recipe_defaults": GROUND | RECIPE,
     "recipe_fit": GROUND | RECIPE,
     "data": GROUND | {"data"},
     "model": GROUND | {"model"},

@@ -34,3 +34,10 @@ def test_a_resolved_recipe_is_the_same_recipe(name: str, tmp_path: Path) -> None
     written = tmp_path / "recipe.yaml"
     written.write_text(recipe.to_yaml(), "utf-8")
     assert load_recipe(str(written), check_files=False) == recipe
+
+
+def test_every_recipe_has_a_row_in_the_readme() -> None:
+    text = (Path(__file__).resolve().parents[2] / "recipes" / "README.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert sorted(row.split("`")[1] for row in rows) == NAMES
+    assert all(len(row.strip("|").split("|")) == 5 for row in rows)

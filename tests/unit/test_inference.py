@@ -184,7 +184,10 @@ def test_eval_writes_results_and_report_and_ends_with_the_table(
     assert main(["eval", str(run_dir), "--split", "publish", *FEW]) == 0
     results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     expected = {
-        "retrieval": ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1", "gallery_size"),
+        "retrieval": (
+            *(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)),
+            "gallery_size",
+        ),
         "zero_shot": ("unseen_combinations", "classes", "chance"),
         "masked": ("words", "words_majority", "patches", "patches_majority", "mlm", "mim"),
         "itm": ("accuracy", "majority"),
@@ -198,7 +201,8 @@ def test_eval_writes_results_and_report_and_ends_with_the_table(
     assert results["seconds"]["train"] == 100
     assert 100 < results["seconds"]["total"] < 200
     report = (run_dir / "report.html").read_text(encoding="utf-8")
-    for heading in ("Results", "Losses", "Retrieval", "Masked words", "Masked patches", "Matching"):
+    shown = ("Retrieval", "Masked words", "Masked patches", "Matching")
+    for heading in ("Results", "Losses", "Throughput", *shown):
         assert f"<h2>{heading}</h2>" in report
     last = capsys.readouterr().out.splitlines()
     assert last[-1].startswith("split publish, seed 3, train 100 s")

@@ -96,7 +96,8 @@ def test_the_substitute_is_a_function_of_seed_and_key():
 
 
 def test_a_dataset_without_a_good_sample_stops_the_run():
-    with pytest.raises(UnreadableDataError, match=rf"data\.sources\.s: sample 1 .* nor any of {TRIES}"):
+    told = rf"data\.sources\.s: sample 1 .* nor any of {TRIES}"
+    with pytest.raises(UnreadableDataError, match=told):
         read(Pairs(3, bad=range(3)), Key("s", 0, 1), "pair", 0)
 
 

@@ -112,6 +112,24 @@ def test_resolution_is_idempotent() -> None:
     assert resolved["checkpoint"]["keep"] >= 1
 
 
+def test_options_of_components_are_written_out() -> None:
+    """A run is what its recipe says, also after a default has changed."""
+    plain = load("objectives.mlm.loss.chunk=7").model_dump(mode="json")
+    loss = plain["objectives"]["mlm"]["loss"]
+    assert loss == {"type": "masked_ce", "target": "words", "chunk": 7}
+    assert plain["objectives"]["mlm"]["head"]["norm_eps"] == 1e-5
+    assert plain["model"]["image_encoder"]["dropout"] == 0.0
+    assert plain["model"]["codebook"] == {"type": "kmeans_patches", "path": None}
+    assert plain["data"]["sources"]["pairs"]["dataset"]["split"] == "train"
+    nested = plain["evaluate"]["tasks"]["retrieval"]["dataset"]
+    assert nested["type"] == "shapes_pairs" and "seed" in nested
+
+
+def test_paths_are_written_as_they_were_given() -> None:
+    recipe = load_recipe("pretrain/flava_base", check_files=False)
+    assert recipe.data.tokenizer.options["vocab"] == "$FLAVA_DATA/bert-base-uncased-vocab.txt"
+
+
 def test_variables_are_expanded_in_paths_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
