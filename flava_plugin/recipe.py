@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from flava_plugin.schema import Int, Section
 from flava_plugin.sections import (
@@ -26,6 +27,26 @@ from flava_plugin.sections import (
     ShardingSection,
 )
 from flava_plugin.strict_yaml import MOST_BYTES, YamlError, dump, parse
+
+
+def expand_run_dir(text: str) -> str:
+    """Replace ``$VAR`` and ``~`` in the run folder's path.
+
+    Args:
+        text: The path as it is written.
+
+    Returns:
+        The expanded path.
+
+    Raises:
+        ValueError: A variable is not set, or the path is none.
+    """
+    expanded = os.path.expandvars(Path(text).expanduser())
+    if "$" in expanded:
+        raise ValueError("names a variable that is not set; export it first")
+    if "\0" in expanded:
+        raise ValueError("holds a NUL character, which no path does")
+    return expanded
 
 
 class Recipe(Section):
@@ -55,10 +76,10 @@ class Recipe(Section):
 
     steps: Annotated[Int, Field(gt=0)]
     seed: Annotated[Int, Field(ge=0)] = 0
-    run_dir: Annotated[str, Field(min_length=1)]
+    run_dir: Annotated[str, Field(min_length=1), AfterValidator(expand_run_dir)]
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Annotated[Int, Field(gt=0)] | None = None
+    threads: Annotated[Int, Field(gt=0, le=1024)] | None = None
     plugins: list[str] = []
     model: ModelSection
     objectives: Annotated[dict[str, ObjectiveSection], Field(min_length=1)]
@@ -216,7 +237,7 @@ def import_plugins(names: Any) -> list[str]:
             sys.path.insert(0, here)  # as 'python -m' does; a console script does not
         try:
             import_module(str(name))
-        except Exception as error:  # whatever a foreign module raises is told as one line
+        except (Exception, SystemExit) as error:  # a foreign module may raise anything
             errors.append(f"plugins: '{name}' cannot be imported: {type(error).__name__}: {error}")
     return errors
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from typing import Any
 
 from flava_plugin.data.reading import BadSample, UnreadableDataError
+
+logger = logging.getLogger(__name__)
 
 
 class BadSamples:
@@ -35,7 +38,12 @@ class BadSamples:
             UnreadableDataError: The budget is exceeded.
         """
         for record in records:
-            self._seen.setdefault((record.source, record.index), record)
+            if (record.source, record.index) not in self._seen:
+                self._seen[record.source, record.index] = record
+                logger.warning(
+                    "data.sources.%s: sample %d cannot be read and is replaced: %s %s",
+                    *(record.source, record.index, record.reason, record.detail),
+                )
         if len(self._seen) > self.budget:
             raise UnreadableDataError(self._message())
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from flava_plugin import registry
-from flava_plugin.evaluate.inputs import Picture, make_batch, picture
+from flava_plugin.evaluate.inputs import Picture, make_batch, picture, refuse_single
 from flava_plugin.evaluate.samples import batches
 from flava_plugin.model.learner import Learner, build_learner
 from flava_plugin.recipe import Recipe, load_recipe
@@ -143,6 +143,7 @@ class Flava:
         def embed(batch: Batch) -> Tensor:
             return normalize(self.features(batch, "image_projected").float(), dim=-1)
 
+        refuse_single(images)
         samples = [Sample(image=picture(image)) for image in images]
         return self._map(samples, "image", embed, self.width)
 
@@ -159,6 +160,7 @@ class Flava:
         def embed(batch: Batch) -> Tensor:
             return normalize(self.features(batch, "text_projected").float(), dim=-1)
 
+        refuse_single(texts)
         return self._map([Sample(text=text) for text in texts], "text", embed, self.width)
 
     def encode_pair(self, images: Sequence[Picture], texts: Sequence[str]) -> Tensor:
@@ -174,6 +176,8 @@ class Flava:
         Raises:
             ValueError: The numbers of pictures and texts differ.
         """
+        refuse_single(images)
+        refuse_single(texts)
         if len(images) != len(texts):
             raise ValueError(
                 f"encode_pair takes a text for each picture, not {len(texts)} for {len(images)}"

@@ -63,6 +63,19 @@ def make_batch(
     return collate(items, modality, pad_id=tokenizer.pad_id, count_all=True)
 
 
+def refuse_single(values: object) -> None:
+    """Refuse one picture or text where a list is asked for; a text's letters would pass for texts.
+
+    Args:
+        values: What a caller gave for pictures or texts.
+
+    Raises:
+        ValueError: It is one text, path or picture.
+    """
+    if isinstance(values, str | Path | Image.Image):
+        raise ValueError(f"{values!r} is one picture or text; give a list, such as [{values!r}]")
+
+
 def picture(source: Picture | None) -> Image.Image:
     """Open a picture.
 

@@ -94,6 +94,8 @@ def build_part(
             raise ValueError(
                 f"{place}: {components.kind} '{spec.type}' cannot be built here: {error}"
             ) from error
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
         if getattr(part, "recipe_init", False):
             initialise(part, model.init_std, model.position_std)
     return part

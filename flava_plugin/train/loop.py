@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -209,7 +210,8 @@ def train(recipe: Recipe) -> None:
                     raise failure or OSError(f"rank 0 could not save step {done}; see its message")
             if stop and done < steps:
                 request.hand_over(stop)
-                raise Stopped(stop, done, f"flava train {run_dir / 'recipe.yaml'}")
+                resume = shlex.join(["flava", "train", str(run_dir / "recipe.yaml")])
+                raise Stopped(stop, done, resume)
         logger.info("%d steps done in %.0f s: %s", steps, log.seconds, run_dir)
 
 

@@ -233,3 +233,12 @@ def test_two_processes_train_as_one(tmp_path: Path, reference: Path) -> None:
         for key, value in single.items():
             if isinstance(value, float):
                 assert pair[key] == pytest.approx(value, abs=1e-5, rel=1e-5), (key, single["step"])
+
+
+def test_the_command_to_go_on_survives_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(str(write_recipe(tmp_path / "my runs")))
+    monkeypatch.setattr(StopRequest, "flags", lambda _: torch.tensor([1.0, 0.0, 0.0]))
+    with pytest.raises(Stopped, match="to go on: flava train '.*/my runs/run/recipe.yaml'"):
+        train(recipe)

@@ -102,6 +102,40 @@ def test_cp_copies_and_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["cp", "pretrain/shapez", str(tmp_path / "x.yaml")]) == 2
 
 
+def test_show_of_a_component_takes_no_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "pair_match", "steps=5"]) == 2
+    assert "pair_match: is a component" in capsys.readouterr().err
+
+
+def test_cp_writes_a_command_that_a_shell_can_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "my recipes" / "a.yaml"
+    assert main(["cp", "pretrain/shapes", str(target)]) == 0
+    assert f"flava train '{target}'" in capsys.readouterr().out
+
+
+def test_a_failing_disk_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    assert main(["cp", "pretrain/shapes", str(tmp_path / "file" / "x.yaml")]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("flava: ")
+
+
+def test_ctrl_c_while_a_recipe_loads_is_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flava_plugin.recipe.load_recipe", interrupted)
+    assert main(["show", "pretrain/shapes"]) == 130
+    assert capsys.readouterr().err == "flava: stopped\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [[], ["lss"], ["ls", "heds"], ["cp", "x"], ["ls", "--all"], ["ls", "heads", "a=1"]],

@@ -115,6 +115,15 @@ def test_pictures_may_be_paths(flava: Flava, samples: list[Sample], tmp_path: Pa
     assert torch.equal(found, expected)
 
 
+def test_one_text_or_picture_is_no_list_of_them(flava: Flava, samples: list[Sample]) -> None:
+    with pytest.raises(ValueError, match=r"give a list, such as \['red'\]"):
+        flava.encode_text("red")
+    with pytest.raises(ValueError, match="is one picture or text"):
+        flava.encode_image("0.png")
+    with pytest.raises(ValueError, match="is one picture or text"):
+        flava.encode_pair(images_of(samples)[:3], "red")
+
+
 def test_training_mode_is_left_as_it_was(flava: Flava, samples: list[Sample]) -> None:
     flava.learner.train()
     flava.encode_image(images_of(samples))

@@ -90,3 +90,10 @@ def test_other_ranks_show_nothing(caplog: pytest.LogCaptureFixture) -> None:
         shown.advance()
         shown.show({"samples_per_s": 1.0, "mlm": 2.0}, ["mlm"])
     assert not caplog.records
+
+
+def test_bytes_that_are_no_text_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n\xff\xfe\n\0\0\0\n{"step": 2}\n')
+    drop_after(path, 2)
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2]

@@ -136,9 +136,11 @@ def test_variables_are_expanded_in_paths_only(
     monkeypatch.setenv("MY_DATA", str(tmp_path))
     (tmp_path / "pairs.jsonl").write_text("", "utf-8")
     source = "data.sources.pairs.dataset={type: jsonl_pairs, path: $MY_DATA/pairs.jsonl}"
-    recipe = load_recipe("pretrain/shapes", [source, "run_dir=$MY_DATA"])
-    assert recipe.run_dir == "$MY_DATA"
+    recipe = load_recipe("pretrain/shapes", [source, "run_dir=$MY_DATA/run"])
+    assert recipe.run_dir == str(tmp_path / "run")
     assert lines("steps=$MY_DATA")
+    (line,) = lines("run_dir=$NOT_SET_ANYWHERE/run")
+    assert "run_dir: " in line and "export it" in line
 
 
 def test_plugins_are_imported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,3 +191,12 @@ def test_a_recipe_of_absurd_size_is_not_read(tmp_path: Path) -> None:
     large.write_bytes(b"#" * 2_000_000)
     with pytest.raises(RecipeError, match="no recipe is larger"):
         read_recipe(large)
+
+
+def test_a_plugin_that_exits_is_an_error_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaves_at_once.py").write_text("raise SystemExit(3)\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    (line,) = lines("plugins=[leaves_at_once]")
+    assert "plugins: 'leaves_at_once' cannot be imported: SystemExit: 3" in line
