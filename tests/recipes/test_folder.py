@@ -1,7 +1,6 @@
 """``pretrain/folder`` on real photographs: captions and images find each other."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,7 @@ def test_photographs_and_captions_find_each_other(
     assert main(["data", "fit-codebook", *fit]) == 0
     # No more rows than pairs: a pair that stands twice in a batch is its own negative.
     recipe = ["pretrain/folder", "run_dir=run", f"data.global_batch={pairs}"]
-    assert main(["train", *recipe, f"threads={os.cpu_count()}"]) == 0
+    assert main(["train", *recipe, "threads=1"]) == 0
     assert main(["eval", "run"]) == 0
     record_property("seconds", time.monotonic() - started)
 
