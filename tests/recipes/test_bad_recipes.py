@@ -99,7 +99,7 @@ VALUES = [
     bad("unknown precision", {"precision": "fp8"}, ("precision: ", "'bf16'", "'fp8'")),
     bad("negative seed", {"seed": -1}, ("seed: ", "-1")),
     # Sense.
-    bad("impossible batch", {"data.per_gpu_batch": 7},
+    bad("impossible batch", {"data.global_batch": 48, "data.per_gpu_batch": 7},
         ("data.global_batch: ", "48 is not a multiple of data.per_gpu_batch 7")),
     bad("objective without a source", {"data.sources.images": DROP},
         ("objectives.mim: ", "no source has modality 'image'")),
