@@ -60,7 +60,7 @@ def peer(recipe: Recipe) -> nn.ModuleDict:
             f"{theirs}_num_hidden_layers": options["layers"],
             f"{theirs}_hidden_size": options["width"],
             f"{theirs}_num_attention_heads": options["heads"],
-            f"{theirs}_intermediate_size": 4 * options["width"],
+            f"{theirs}_intermediate_size": options["mlp"] or 4 * options["width"],
         }
     with torch.device("meta"):
         model = flava_model(
