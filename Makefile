@@ -103,8 +103,9 @@ gpu:
 	  { echo "say make gpu WHEELS=dir, a folder that make wheels filled"; exit 2; }
 	$(PYTHON) -m venv --system-site-packages $(GPU_VENV)
 	wheels=$$($(GPU_VENV)/bin/python -c "$$LACKING" $(WHEELS)/*.whl) && \
-	  $(GPU_VENV)/bin/python -m pip install --quiet --no-index --no-deps $$wheels \
-	    --no-build-isolation .
+	  { test -z "$$wheels" || \
+	    $(GPU_VENV)/bin/python -m pip install --quiet --no-index --no-deps $$wheels; }
+	$(GPU_VENV)/bin/python -m pip install --quiet --no-index --no-deps --no-build-isolation .
 	$(GPU_VENV)/bin/python -m pytest -m gpu
 
 clean:
