@@ -42,6 +42,9 @@ class Order:
         seed: Seed of the run.
         matching: Which rows become ITM negatives; None for none.
         global_batch: Rows of a step over all ranks.
+
+    Raises:
+        ValueError: The source is empty.
     """
 
     def __init__(

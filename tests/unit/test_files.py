@@ -14,9 +14,10 @@ from flava_plugin import registry
 from flava_plugin.data.pictures import to_rgb
 from flava_plugin.types import Dataset
 
-skimage = pytest.importorskip("skimage")
-sklearn = pytest.importorskip("sklearn")
-matplotlib = pytest.importorskip("matplotlib")
+WAY_OUT = "its photographs are read: pip install '.[dev]'"
+skimage = pytest.importorskip("skimage", reason=WAY_OUT)
+sklearn = pytest.importorskip("sklearn", reason=WAY_OUT)
+matplotlib = pytest.importorskip("matplotlib", reason=WAY_OUT)
 
 PHOTOGRAPHS = {
     "astronaut.png": "an astronaut in an orange suit smiles before a flag",

@@ -106,7 +106,7 @@ def test_report_of_a_run_without_metrics_says_so(tmp_path: Path) -> None:
     assert "<svg" not in text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 def test_report_opens_in_a_browser(report: Path, tmp_path: Path) -> None:
     assert CHROMIUM is not None
     shot = tmp_path / "report.png"

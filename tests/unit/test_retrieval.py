@@ -51,7 +51,7 @@ def test_ranks_equal_sorting_when_a_picture_has_several_captions(chunk: int) -> 
 
 @pytest.mark.parametrize("k", [1, 5, 10])
 def test_recall_equals_torchmetrics(k: int) -> None:
-    metrics = pytest.importorskip("torchmetrics.retrieval", reason="torchmetrics is not installed")
+    metrics = pytest.importorskip("torchmetrics.retrieval", reason="pip install '.[dev]'")
     images = embeddings(40, 6, 5)
     texts = normalize(images + 0.7 * embeddings(40, 6, 6), dim=-1)
     groups = torch.arange(40)

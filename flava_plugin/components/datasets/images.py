@@ -39,6 +39,9 @@ class ImageFolder:
     Args:
         path: The folder.
         extensions: Ends of file names.
+
+    Raises:
+        ValueError: There is no folder, or no picture in it.
     """
 
     def __init__(self, path: Path, extensions: Sequence[str]) -> None:

@@ -47,6 +47,9 @@ class JsonLines:
         images: Folder of the pictures.
         image_key: Key of the picture's path.
         caption_key: Key of the caption or captions.
+
+    Raises:
+        ValueError: There is no file, a line is no pair, or there is none at all; it names the line.
     """
 
     def __init__(self, path: Path, images: Path, image_key: str, caption_key: str) -> None:

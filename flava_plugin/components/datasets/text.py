@@ -30,6 +30,9 @@ class TextLines:
 
     Args:
         path: A file or a folder.
+
+    Raises:
+        ValueError: There is no file or folder, or no text in it.
     """
 
     def __init__(self, path: Path) -> None:
