@@ -18,7 +18,6 @@ from flava_plugin.sections import (
     CheckpointSection,
     DataSection,
     EvaluateSection,
-    InitSection,
     MetricsSection,
     MixtureSection,
     ModelSection,
@@ -26,6 +25,7 @@ from flava_plugin.sections import (
     OptimSection,
     ShardingSection,
 )
+from flava_plugin.sections_init import InitSection
 from flava_plugin.strict_yaml import MOST_BYTES, YamlError, dump, parse
 
 
@@ -57,6 +57,9 @@ class Recipe(Section):
         seed: All randomness is a function of it, the step and the index.
         run_dir: Folder of the run.
         precision: Of the forward pass; norms, losses and the contrastive branch stay in fp32.
+        attention: How attention is computed: ``auto`` takes what was measured to be fastest for
+            the device and precision; ``fused``, ``plain`` or ``varlen`` insist.
+        compile: Compile the encoders' layers (torch.compile); worth its minutes on a GPU.
         device: ``auto`` takes a GPU where there is one.
         threads: CPU threads of each process; null leaves torch's choice. Part of what bit-for-bit
             means on a CPU.
@@ -78,6 +81,8 @@ class Recipe(Section):
     seed: Annotated[Int, Field(ge=0)] = 0
     run_dir: Annotated[str, Field(min_length=1), AfterValidator(expand_run_dir)]
     precision: Literal["fp32", "bf16"] = "fp32"
+    attention: Literal["auto", "fused", "plain", "varlen"] = "auto"
+    compile: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[Int, Field(gt=0, le=1024)] | None = None
     plugins: list[str] = []

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 
 from pydantic import BaseModel, ValidationError
 
-from flava_plugin.recipe_fit import objective_errors
+from flava_plugin.recipe_fit import execution_errors, objective_errors
 from flava_plugin.registry import REGISTRIES
 from flava_plugin.schema import Component, Kind, MustExist, Section
 
 if TYPE_CHECKING:
     from flava_plugin.recipe import Recipe
 
-RESERVED = {"step", "kind", "source", "grad_norm", "lr", "samples_per_s", "seconds"}
+RESERVED = {"step", "kind", "source", "grad_norm", "lr", "samples_per_s", "seconds", "compiled"}
 """Keys of a line of ``metrics.jsonl`` that are no objectives."""
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -232,6 +232,7 @@ def _cross_errors(recipe: Recipe) -> Iterator[str]:
             f"{data.per_gpu_batch}"
         )
     yield from objective_errors(recipe)
+    yield from execution_errors(recipe)
     yield from _size_errors(recipe)
     yield from _evaluation_errors(recipe)
 

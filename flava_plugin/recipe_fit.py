@@ -1,4 +1,4 @@
-"""Whether an objective's parts fit together: its batches hold what its head reads."""
+"""Whether parts fit together: batches hold what heads read, the device can do what is asked."""
 
 from __future__ import annotations
 
@@ -50,8 +50,25 @@ def objective_errors(recipe: Recipe) -> Iterator[str]:
             )
 
 
+def execution_errors(recipe: Recipe) -> Iterator[str]:
+    """Find ways of computing that the recipe's own precision or device rules out.
+
+    Args:
+        recipe: A recipe without errors of form.
+
+    Yields:
+        str: A line for each error.
+    """
+    if recipe.attention == "varlen" and (recipe.precision == "fp32" or recipe.device == "cpu"):
+        yield (
+            "attention: 'varlen' needs CUDA and precision: bf16, and the recipe says device: "
+            f"{recipe.device}, precision: {recipe.precision}; take attention: auto"
+        )
+
+
 def _reads(objective: ObjectiveSection) -> frozenset[str]:
     needs: object = getattr(heads.get(objective.head.type), "needs", None)
     reads = objective.head.options.get("reads")
     chosen = frozenset({reads}) if reads in ("image", "text", "fused") else frozenset()
-    return chosen | (needs if isinstance(needs, frozenset) else frozenset())
+    named = needs if isinstance(needs, frozenset) else frozenset()
+    return chosen | {need.partition(".")[0] for need in named}

@@ -17,7 +17,6 @@ from flava_plugin.schema import (
     EvaluatorSpec,
     Float,
     HeadSpec,
-    InputPath,
     Int,
     LossSpec,
     Section,
@@ -242,11 +241,12 @@ class ShardingSection(Section):
 
     Attributes:
         strategy: ``none``: one process; ``ddp``: replicas, gradients averaged.
-        activation_checkpointing: Recompute encoder layers in the backward pass.
+        activation_checkpointing: Compute encoder layers anew in the backward pass instead of
+            keeping their activations: ``true`` all, a number n every n-th of each encoder.
     """
 
     strategy: Literal["none", "ddp"] = "ddp"
-    activation_checkpointing: bool = False
+    activation_checkpointing: bool | Annotated[int, Field(gt=1)] = False
 
 
 class CheckpointSection(Section):
@@ -287,13 +287,3 @@ class EvaluateSection(Section):
     metric: str | None = None
     split: str | None = None
     tasks: dict[str, EvaluatorSpec] = {}
-
-
-class InitSection(Section):
-    """Weights a run starts from.
-
-    Attributes:
-        run: A run folder; the backbone of its newest checkpoint is taken.
-    """
-
-    run: InputPath

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
     from torch import Tensor
+    from torchmultimodal.models.flava.model import FLAVAOutput
 
 Modality = Literal["image", "text", "pair"]
 MODALITIES: tuple[Modality, ...] = ("image", "text", "pair")
@@ -90,13 +91,28 @@ class Widths:
 
 
 @dataclass(frozen=True)
+class PixelScale:
+    """What turns pixels of 0 to 255 into what the encoder and the codebook see.
+
+    Attributes:
+        mean: Per channel, of pixels in [0, 1].
+        std: Per channel.
+        codebook_range: What 0 and 255 become for the codebook.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    codebook_range: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class Batch:
     """One micro-batch of one modality.
 
     Attributes:
         modality: Which encoders run.
-        image: (B, 3, H, W) float, normalised.
-        codebook_image: (B, 3, h, w) float in [0, 1], the same crop for the codebook.
+        image: (B, 3, H, W) float, normalised; or uint8 before ``as_floats``.
+        codebook_image: (B, 3, h, w) float in the codebook's range, the same crop; or uint8.
         codes: (B, P) long, the codebook's targets where they were computed beforehand.
         patch_mask: (B, P) bool, True where the image encoder sees the mask token.
         text: (B, L) long, token ids without masking.
@@ -105,6 +121,7 @@ class Batch:
         word_labels: (B, L) long, the id to predict or ``IGNORE``.
         matched: (B,) bool, True where text and image belong together (the ITM label).
         positives: (B,) bool, rows that MMM and the contrastive loss count.
+        pixels: What ``as_floats`` does to pictures in uint8; None where they are floats.
         extra: Labels by name, each with B rows.
     """
 
@@ -119,6 +136,7 @@ class Batch:
     word_labels: Tensor | None = None
     matched: Tensor | None = None
     positives: Tensor | None = None
+    pixels: PixelScale | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -151,6 +169,33 @@ class Batch:
         extra = {name: value.to(device, non_blocking=True) for name, value in self.extra.items()}
         return replace(self, **moved, extra=extra)
 
+    def as_floats(self) -> Batch:
+        """Scale pictures that are kept in uint8, a quarter of the memory and of the copying.
+
+        Returns:
+            The same batch with pictures in floats; itself where they are so already.
+        """
+        if self.pixels is None:
+            return self
+        scale, changes = self.pixels, {}
+        if self.image is not None:
+            factors = [1 / (255 * std) for std in scale.std]
+            shifts = [-mean / std for mean, std in zip(scale.mean, scale.std, strict=True)]
+            changes["image"] = _scaled(self.image, factors, shifts)
+        if self.codebook_image is not None:
+            low, high = scale.codebook_range
+            changes["codebook_image"] = _scaled(
+                self.codebook_image, [(high - low) / 255] * 3, [low] * 3
+            )
+        return replace(self, **changes, pixels=None)
+
+
+def _scaled(pixels: Tensor, scale: list[float], shift: list[float]) -> Tensor:
+    """(B, 3, H, W) uint8 -> fp32, a factor and a summand for each channel."""
+    values = pixels.float()
+    by_channel = [values.new_tensor(each).view(3, 1, 1) for each in (scale, shift)]
+    return values.mul_(by_channel[0]).add_(by_channel[1])
+
 
 @dataclass(frozen=True)
 class Features:
@@ -176,6 +221,32 @@ class Features:
     fused: Tensor | None = None
     image_projected: Tensor | None = None
     text_projected: Tensor | None = None
+
+    @classmethod
+    def from_torchmultimodal(cls, output: FLAVAOutput) -> Features:
+        """Name what torchmultimodal's ``FLAVAModel`` puts out by our words, for our heads.
+
+        Args:
+            output: Of its forward; parts that are empty there are None here.
+
+        Returns:
+            The same tensors, without a copy. ``fused`` is ``multimodal_masked``, or ``multimodal``
+            where that is empty.
+        """
+
+        def states(part: Any) -> Tensor | None:
+            return None if part is None else part.last_hidden_state
+
+        masked = states(output.multimodal_masked)
+        return cls(
+            image=states(output.image),
+            image_masked=states(output.image_masked),
+            text=states(output.text),
+            text_masked=states(output.text_masked),
+            fused=states(output.multimodal) if masked is None else masked,
+            image_projected=output.projected_image_embeddings,
+            text_projected=output.projected_text_embeddings,
+        )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ What the backbone asks of any encoder, built-in or foreign:
   front and returns (B, 1 + S, D) after the final norm.
 - ``recipe_init = True`` where the recipe's ``init_std`` is to fill its weights; an encoder that
   brings its own weights leaves it out.
+- ``reads_positions = True`` where ``forward`` takes as a last argument ``read``, bool over the
+  positions of its output, True where somebody reads it, or None for all; it may leave the others
+  out and put NaN there. An encoder without it computes all.
 
 Parameters bear torchmultimodal's names. The poolers are there for that reason alone: the released
 weights have them, and no pretraining loss reads them.
@@ -52,6 +55,7 @@ class ImageEncoder(nn.Module):
     """
 
     recipe_init = True
+    reads_positions = True
 
     def __init__(
         self, stack: EncoderStack, width: int, image_size: int, patch_size: int, dropout: float
@@ -73,12 +77,15 @@ class ImageEncoder(nn.Module):
         self.layernorm = Fp32LayerNorm(width, eps=ENCODER_EPS)
         self.pooler = Pooler(width)
 
-    def forward(self, image: Tensor, patch_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, patch_mask: Tensor | None = None, read: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Encode images; another size than the built one gets resized position embeddings.
 
         Args:
             image: (B, 3, H, W) float, normalised.
             patch_mask: (B, P) bool, True where the mask token stands in for the patch.
+            read: (B, 1 + P) bool, True where the output is read; None for everywhere.
 
         Returns:
             The last layer's output and the same after the final norm, both (B, 1 + P, D).
@@ -94,8 +101,8 @@ class ImageEncoder(nn.Module):
             )
         resized = (height, width) != (self.image_size, self.image_size)
         embedded = self.embeddings(image, patch_mask, interpolate_pos_encoding=resized)
-        last = self.encoder(embedded)
-        return last, self.layernorm(last)
+        tokens = self.encoder(embedded, None, read)
+        return tokens.padded(), tokens.normed(self.layernorm)
 
 
 class TextEncoder(nn.Module):
@@ -110,6 +117,7 @@ class TextEncoder(nn.Module):
     """
 
     recipe_init = True
+    reads_positions = True
 
     def __init__(
         self, stack: EncoderStack, words: int, width: int, max_positions: int, dropout: float
@@ -128,12 +136,15 @@ class TextEncoder(nn.Module):
         self.layernorm = Fp32LayerNorm(width, eps=ENCODER_EPS)
         self.pooler = Pooler(width)
 
-    def forward(self, ids: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, ids: Tensor, padding: Tensor | None = None, read: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Encode texts.
 
         Args:
             ids: (B, L) long.
             padding: (B, L) bool, True at real tokens; None where there is no padding.
+            read: (B, L) bool, True where the output is read; None for all real tokens.
 
         Returns:
             The last layer's output and the same after the final norm, both (B, L, D).
@@ -146,8 +157,8 @@ class TextEncoder(nn.Module):
                 f"a text of {ids.shape[1]} tokens is longer than model.text_encoder.max_positions "
                 f"{self.max_positions}; raise it, or lower data.text.text_length or pair_length"
             )
-        last = self.encoder(self.embeddings(ids), padding)
-        return last, self.layernorm(last)
+        tokens = self.encoder(self.embeddings(ids), padding, read)
+        return tokens.padded(), tokens.normed(self.layernorm)
 
 
 class FusedEncoder(nn.Module):
@@ -159,6 +170,7 @@ class FusedEncoder(nn.Module):
     """
 
     recipe_init = True
+    reads_positions = True
 
     def __init__(self, stack: EncoderStack, width: int) -> None:
         super().__init__()
@@ -168,12 +180,15 @@ class FusedEncoder(nn.Module):
         self.layernorm = Fp32LayerNorm(width, eps=ENCODER_EPS)
         self.pooler = Pooler(width)
 
-    def forward(self, states: Tensor, padding: Tensor | None = None) -> Tensor:
+    def forward(
+        self, states: Tensor, padding: Tensor | None = None, read: Tensor | None = None
+    ) -> Tensor:
         """Fuse image and text states.
 
         Args:
             states: (B, S, D), image states and then text states.
             padding: (B, S) bool, True at real positions; None to attend to all.
+            read: (B, 1 + S) bool, True where the output is read; None for all real positions.
 
         Returns:
             (B, 1 + S, D) after the final norm, [CLS_M] first.
@@ -181,7 +196,7 @@ class FusedEncoder(nn.Module):
         joined = torch.cat([self.cls_token.expand(len(states), -1, -1), states], dim=1)
         if padding is not None:
             padding = torch.cat([padding.new_ones(len(padding), 1), padding], dim=1)
-        return cast(Tensor, self.layernorm(self.encoder(joined, padding)))
+        return cast(Tensor, self.encoder(joined, padding, read).normed(self.layernorm))
 
 
 def flava_image(

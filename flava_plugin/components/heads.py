@@ -3,7 +3,9 @@
 What the learner asks of any head, built-in or foreign:
 
 - It is built from ``Widths`` and is a module with ``forward(features, batch)``.
-- ``needs``, if it has one, names the fields of ``Features`` it reads; without it the backbone
+- ``needs``, if it has one, names the fields of ``Features`` it reads, or the positions of a field:
+  ``fused.cls`` (the first), ``text_masked.words``, ``fused.patches`` (where masked heads predict).
+  Positions that no head names may not be computed and hold NaN then. Without ``needs`` the backbone
   computes every field the batch allows.
 - ``needs_codes = True`` where it reads ``batch.codes``; the learner then runs the codebook.
 - ``recipe_init = True`` where the recipe's ``init_std`` is to fill its weights.
@@ -23,6 +25,7 @@ from torchmultimodal.modules.layers.mlp import MLP
 from torchmultimodal.modules.layers.normalizations import Fp32LayerNorm
 from torchmultimodal.modules.losses.flava import Pooler, TwoWayHead
 
+from flava_plugin.rows import pick
 from flava_plugin.schema import Float, Int
 from flava_plugin.types import Batch, Features, MaskedPrediction, Widths, predicted_positions
 
@@ -80,7 +83,7 @@ class WordTokens(nn.Module):
         width = widths.text if reads == "text" else widths.fused
         self.cls = TokenDecoder(width, widths.words, norm_eps)
         self.reads = reads
-        self.needs = frozenset({"text_masked" if reads == "text" else "fused"})
+        self.needs = frozenset({"text_masked.words" if reads == "text" else "fused.words"})
 
     def forward(self, features: Features, batch: Batch) -> MaskedPrediction:
         """Gather the states of the hidden words.
@@ -120,7 +123,7 @@ class PatchTokens(nn.Module):
         width = widths.image if reads == "image" else widths.fused
         self.cls = TokenDecoder(width, widths.codes, norm_eps)
         self.reads = reads
-        self.needs = frozenset({"image_masked" if reads == "image" else "fused"})
+        self.needs = frozenset({"image_masked.patches" if reads == "image" else "fused.patches"})
 
     def forward(self, features: Features, batch: Batch) -> MaskedPrediction:
         """Gather the states of the hidden patches.
@@ -162,8 +165,11 @@ def gather(states: Tensor, labels: Tensor, chosen: Tensor, first: int) -> tuple[
     Returns:
         (N, D) states and (N,) labels.
     """
-    rows, columns = chosen.nonzero(as_tuple=True)
-    return states[rows, columns + first], labels[rows, columns]
+    places = chosen.flatten().nonzero().squeeze(1)
+    length = chosen.shape[1]
+    rows = places.div(length, rounding_mode="floor")
+    positions = rows * states.shape[1] + first + places - rows * length
+    return pick(states.flatten(0, 1), positions), labels.flatten()[places]
 
 
 class PairMatch(nn.Module):
@@ -174,7 +180,7 @@ class PairMatch(nn.Module):
     """
 
     recipe_init = True
-    needs = frozenset({"fused"})
+    needs = frozenset({"fused.cls"})
 
     def __init__(self, widths: Widths, /) -> None:
         super().__init__()
@@ -246,7 +252,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.reads = reads
-        self.needs = frozenset({reads})
+        self.needs = frozenset({f"{reads}.cls"})
         width = {"image": widths.image, "text": widths.text, "fused": widths.fused}[reads]
         self.classifier = MLP(width, num_classes, hidden, dropout)
 

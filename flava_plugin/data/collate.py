@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from flava_plugin.data.transforms import Item
-from flava_plugin.types import IGNORE, Batch, Modality
+from flava_plugin.sections import ImageSection
+from flava_plugin.types import IGNORE, Batch, Modality, PixelScale
 
 _ARRAYS = ("image", "codebook_image", "patch_mask", "text", "text_masked", "word_labels")
-_TEXTS = frozenset({"text", "text_masked", "text_padding", "word_labels"})
 
 
 def collate(
-    items: Sequence[Item], modality: Modality, *, pad_id: int, count_all: bool = False
+    items: Sequence[Item],
+    modality: Modality,
+    *,
+    pad_id: int,
+    pixels: PixelScale,
+    count_all: bool = False,
 ) -> Batch:
     """Make a batch; texts are padded to the longest among them.
 
@@ -27,6 +33,7 @@ def collate(
         items: Rows of the same modality.
         modality: What they hold.
         pad_id: Id of padding.
+        pixels: What the rows' pictures, which stay in uint8, are to become.
         count_all: Whether MMM and the contrastive loss count rows that do not match
             (``Order.counts_all``).
 
@@ -52,33 +59,93 @@ def collate(
         word_labels=_pad(values["word_labels"], IGNORE),
         matched=matched,
         positives=None if matched is None else matched | count_all,
+        pixels=None if values["image"] is None else pixels,
         extra=_labels([item.extra for item in items]),
     )
 
 
-def split(batch: Batch, rows: int) -> list[Batch]:
-    """Cut a batch into micro-batches, each padded only as far as its own longest text.
+def pixel_scale(section: ImageSection) -> PixelScale:
+    """Say what pictures become.
+
+    Args:
+        section: The recipe's ``data.image``.
+
+    Returns:
+        Its scale.
+    """
+    return PixelScale(section.mean, section.std, section.codebook_range)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How far the texts of a micro-batch are padded.
+
+    Attributes:
+        pad_id: Id of padding.
+        multiple: Of how many tokens their length is to be; 1 for the longest text's.
+        longest: Most tokens of a text, by modality.
+    """
+
+    pad_id: int
+    multiple: int = 1
+    longest: Mapping[str, int] = field(default_factory=dict)
+
+    def length(self, needed: int, modality: Modality) -> int:
+        """Choose a length.
+
+        Args:
+            needed: Tokens of the longest text.
+            modality: Of the batch.
+
+        Returns:
+            The length.
+        """
+        rounded = -(-needed // self.multiple) * self.multiple
+        return max(needed, min(rounded, self.longest.get(modality, rounded)))
+
+    @property
+    def values(self) -> dict[str, int]:
+        """What stands in padding, by field of ``Batch``."""
+        return {
+            "text": self.pad_id,
+            "text_masked": self.pad_id,
+            "text_padding": False,
+            "word_labels": IGNORE,
+        }
+
+
+def split(batch: Batch, rows: int, padding: Padding | None = None) -> list[Batch]:
+    """Cut a batch into micro-batches, each padded only as far as need be.
 
     Args:
         batch: The batch.
         rows: Most rows of a micro-batch.
+        padding: How far; None for the longest text of the micro-batch.
 
     Returns:
         The same rows, in order; they share the batch's memory where they can.
     """
-    return [_cut(batch, slice(start, start + rows)) for start in range(0, len(batch), rows)]
+    padding = padding or Padding(0)
+    starts = range(0, len(batch), rows)
+    return [_cut(batch, slice(start, start + rows), padding) for start in starts]
 
 
-def _cut(batch: Batch, rows: slice) -> Batch:
-    length = None
+def _cut(batch: Batch, rows: slice, padding: Padding) -> Batch:
+    length = 0
     if batch.text_padding is not None:
-        length = int(batch.text_padding[rows].sum(1).max())
+        needed = int(batch.text_padding[rows].sum(1).max())
+        length = padding.length(needed, batch.modality)
     changes: dict[str, Any] = {}
     for name in (*_ARRAYS, "codes", "text_padding", "matched", "positives"):
         tensor = getattr(batch, name)
-        if tensor is not None:
-            part = tensor[rows, :length] if name in _TEXTS else tensor[rows]
-            changes[name] = part.contiguous()
+        if tensor is None:
+            continue
+        part = tensor[rows]
+        if name in padding.values:
+            part = part[:, :length]
+            if part.shape[1] < length:
+                part = pad(part, (0, length - part.shape[1]), value=padding.values[name])
+        changes[name] = part.contiguous()
     return replace(
         batch, **changes, extra={name: tensor[rows] for name, tensor in batch.extra.items()}
     )

@@ -61,7 +61,8 @@ def fit_codebook(
             raise ValueError(f"sample {index} holds no picture; name a dataset of pictures")
         _, small = views(to_rgb(picture), section, with_codebook=True)
         assert small is not None, "asked for above"
-        kept.append(to_patches(torch.from_numpy(small).unsqueeze(0), patch_size)[0])
+        shares = torch.from_numpy(small).float().mul_(1 / 255)
+        kept.append(to_patches(shares.unsqueeze(0), patch_size)[0])
     points = balance(torch.cat(kept), generator=generator)
     points = points[torch.randperm(len(points), generator=generator)[:MOST_POINTS]]
     centroids = fit_kmeans(points, codes, generator=generator)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from flava_plugin.data.collate import split
+from flava_plugin.data.collate import Padding, split
 from flava_plugin.data.mixture import source_at
 from flava_plugin.data.steps import Step, Steps, micro_batch_rows
 from flava_plugin.data.tokenizer import Tokenizer
@@ -24,11 +24,13 @@ class Loader:
     Args:
         reader: Reads steps as one batch each.
         rows: Rows of a micro-batch.
+        padding: How the texts of a micro-batch are padded.
     """
 
-    def __init__(self, reader: DataLoader[Step], rows: int) -> None:
+    def __init__(self, reader: DataLoader[Step], rows: int, padding: Padding) -> None:
         self.reader = reader
         self.rows = rows
+        self.padding = padding
 
     def __len__(self) -> int:
         """Number of steps."""
@@ -37,8 +39,8 @@ class Loader:
     def __iter__(self) -> Iterator[Step]:
         """Read the steps."""
         for step in self.reader:
-            batches = [part for whole in step.micro_batches for part in split(whole, self.rows)]
-            yield replace(step, micro_batches=batches)
+            parts = (split(whole, self.rows, self.padding) for whole in step.micro_batches)
+            yield replace(step, micro_batches=[part for each in parts for part in each])
 
 
 def load_steps(
@@ -55,6 +57,7 @@ def load_steps(
     patch_grid: int,
     with_codebook: bool,
     masked: bool = True,
+    text_multiple: int = 1,
 ) -> Loader:
     """Load a rank's part of the steps ``first`` to ``last - 1``, in order.
 
@@ -74,6 +77,7 @@ def load_steps(
         patch_grid: Patches of a side of the image.
         with_codebook: Whether the codebook's pictures are wanted.
         masked: Whether anything is hidden (fine-tuning hides nothing).
+        text_multiple: Texts are padded to a multiple of it, or to the longest that is allowed.
 
     Returns:
         The steps, each cut into micro-batches of ``per_gpu_batch`` rows.
@@ -109,7 +113,9 @@ def load_steps(
         generator=torch.Generator().manual_seed(0),
         **parallel,
     )
-    return Loader(reader, micro_batch_rows(section, size))
+    longest = {"pair": section.text.pair_length, "text": section.text.text_length}
+    padding = Padding(tokenizer.pad_id, text_multiple, longest)
+    return Loader(reader, micro_batch_rows(section, size), padding)
 
 
 def check_sources(

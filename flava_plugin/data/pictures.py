@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from flava_plugin.sections import ImageSection
 
 Box = tuple[int, int, int, int]
-Pixels = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
 
 _ORIENTATION = 0x0112
 _RATIO = (log(3 / 4), log(4 / 3))
@@ -85,45 +85,35 @@ def views(
 
     Args:
         image: A picture in mode RGB.
-        section: Sizes and ranges.
+        section: Sizes.
         with_codebook: Whether the codebook's is wanted.
         box: The part; None takes the whole.
         mirrored: Whether left and right change places.
 
     Returns:
-        (3, H, W) float32, normalised, resized bicubically, and (3, h, w) float32 in
-        ``codebook_range``, resized by Lanczos, or None. A part that has the size already is not
-        resampled.
+        (3, H, W) uint8, resized bicubically, and (3, h, w) uint8, resized by Lanczos, or None. A
+        part that has the size already is not resampled.
     """
     if box is not None and box != (0, 0, *image.size):
         image = image.crop(box)
     if mirrored:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    mean = np.array(section.mean, dtype=np.float32)
-    std = np.array(section.std, dtype=np.float32)
-    large = _resize(image, section.size, Image.Resampling.BICUBIC)
-    pixels = _pixels(large, (1 / (255 * std)).astype(np.float32), -mean / std)
+    pixels = _pixels(_resize(image, section.size, Image.Resampling.BICUBIC))
     if not with_codebook:
         return pixels, None
-    small = _resize(image, section.codebook_size, Image.Resampling.LANCZOS)
-    low, high = section.codebook_range
-    scale = np.full(3, (high - low) / 255, dtype=np.float32)
-    return pixels, _pixels(small, scale, np.full(3, low, dtype=np.float32))
+    return pixels, _pixels(_resize(image, section.codebook_size, Image.Resampling.LANCZOS))
 
 
 def _resize(image: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
     return image if image.size == (size, size) else image.resize((size, size), how)
 
 
-def _pixels(image: Image.Image, scale: Pixels, shift: Pixels) -> Pixels:
-    planes: Pixels = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order="C")
-    planes *= scale[:, None, None]
-    planes += shift[:, None, None]
-    return planes
+def _pixels(image: Image.Image) -> Pixels:
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    values: Pixels = np.asarray(image).astype(np.float32)
+    values: NDArray[np.float32] = np.asarray(image).astype(np.float32)
     top = float(values.max(initial=0))
     if image.mode == "F":
         values *= np.float32(255 if top <= 1 else 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch.utils import data as torch_data
 
 from flava_plugin.data.captions import Captions
-from flava_plugin.data.collate import collate
+from flava_plugin.data.collate import collate, pixel_scale
 from flava_plugin.data.mixture import source_at, steps_before
 from flava_plugin.data.order import Order, Row
 from flava_plugin.data.reading import BadSample, read
@@ -108,6 +108,7 @@ class Steps(torch_data.Dataset[Step]):
             items,
             modality,
             pad_id=self.tokenizer.pad_id,
+            pixels=pixel_scale(self.section.image),
             count_all=order.counts_all(before),
         )
         return Step(step, source, modality, [whole], bad)

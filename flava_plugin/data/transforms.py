@@ -23,8 +23,8 @@ class Item:
     """One row of a batch; a field is None where the modality has none.
 
     Attributes:
-        image: (3, H, W) float32, normalised.
-        codebook_image: (3, h, w) float32, the same crop for the codebook.
+        image: (3, H, W) uint8.
+        codebook_image: (3, h, w) uint8, the same crop for the codebook.
         patch_mask: (P,) bool, True where hidden.
         text: (L,) int64 token ids.
         text_masked: (L,) int64 token ids, some hidden.

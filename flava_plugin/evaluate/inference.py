@@ -184,7 +184,7 @@ class Flava:
             )
 
         def fuse(batch: Batch) -> Tensor:
-            return self.features(batch, "fused")[:, 0].float()
+            return self.features(batch, "fused.cls")[:, 0].float()
 
         pairs = zip(images, texts, strict=True)
         samples = [Sample(image=picture(image), text=text) for image, text in pairs]
@@ -242,14 +242,14 @@ class Flava:
 
         Args:
             batch: On the learner's device.
-            field: Such as ``fused``.
+            field: Such as ``fused``, or positions of it such as ``fused.cls``.
 
         Returns:
-            The field.
+            The field; positions that were not asked for are NaN.
         """
         with self.evaluating():
             found: Features = self.learner.backbone(batch, frozenset({field}))
-        value = getattr(found, field)
+        value = getattr(found, field.partition(".")[0])
         assert isinstance(value, Tensor), f"the backbone gave no {field}"
         return value
 

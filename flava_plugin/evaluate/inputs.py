@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from flava_plugin.data.collate import collate
+from flava_plugin.data.collate import collate, pixel_scale
 from flava_plugin.data.tokenizer import Tokenizer
 from flava_plugin.data.transforms import prepare_plain
 from flava_plugin.sections import DataSection
@@ -60,7 +60,13 @@ def make_batch(
     ]
     # labels may be there for some samples only; no head of an evaluation reads them
     items = [replace(item, extra={}) for item in items]
-    return collate(items, modality, pad_id=tokenizer.pad_id, count_all=True)
+    return collate(
+        items,
+        modality,
+        pad_id=tokenizer.pad_id,
+        pixels=pixel_scale(data.image),
+        count_all=True,
+    ).as_floats()
 
 
 def refuse_single(values: object) -> None:

@@ -1,13 +1,16 @@
-"""The transformer layer every encoder is made of: torchmultimodal's parameters, fused attention.
+"""The transformer every encoder is made of: torchmultimodal's parameters, less work.
 
 torchmultimodal's own layer computes the attention matrix by hand and returns it from every layer,
-which rules out fused kernels and keeps (B, H, L, L) numbers per layer for the backward pass.
+which rules out fused kernels and keeps (R, H, L, L) numbers per layer for the backward pass. Here
+attention is fused where that is faster, padding is left out, and the last layer computes only what
+is read.
 
-Legend for shapes: B rows, L positions, D width, H attention heads, d = D / H.
+Legend for shapes: R rows, L positions, N tokens (see ``layout.py``), D width, H attention heads.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -17,65 +20,85 @@ from torch.utils.checkpoint import checkpoint
 from torchmultimodal.modules.layers.mlp import MLP
 from torchmultimodal.modules.layers.normalizations import Fp32LayerNorm
 
+from flava_plugin.model.attention_kernels import Kernel, attend
+from flava_plugin.model.layout import Layout, Reading, lay_out, reading_of
+from flava_plugin.rows import pick
+
 ENCODER_EPS = 1e-12
 """Epsilon of every layer norm inside the encoders (both public implementations: 1e-12)."""
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention by ``scaled_dot_product_attention``.
+    """Multi-head self-attention.
 
     Args:
         width: Width D.
         heads: Number of attention heads H.
         dropout: Share of attention weights dropped in training.
+
+    Attributes:
+        kernel: How attention is computed.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
+        self.kernel: Kernel = "auto"
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Mix the positions of each row.
+    def forward(self, x: Tensor, layout: Layout, reading: Reading | None = None) -> Tensor:
+        """Mix the tokens of each row.
 
         Args:
-            x: (B, L, D).
-            mask: (B, 1, 1, L) bool, True where a position may be attended to; None for all.
+            x: (N, D).
+            layout: Where they stand.
+            reading: The tokens to compute; None for all.
 
         Returns:
-            (B, L, D).
+            (N, D), or (n, D) of those that are read.
         """
-        mixed = F.scaled_dot_product_attention(
-            self._split(self.query(x)),
+        asking = x if reading is None else pick(x, reading.source)
+        mixed = attend(
+            self._split(self.query(asking)),
             self._split(self.key(x)),
             self._split(self.value(x)),
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
+            layout if reading is None else reading.queries,
+            layout,
+            dropout=self.dropout if self.training else 0.0,
+            kernel=self.kernel,
         )
-        return cast(Tensor, self.output(mixed.transpose(1, 2).flatten(2)))
+        return cast(Tensor, self.output(mixed.flatten(1)))
 
-    def weights(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def weights(self, x: Tensor, layout: Layout, reading: Reading | None = None) -> Tensor:
         """Attention weights, for looking at; training never computes them.
 
         Args:
-            x: (B, L, D).
-            mask: (B, 1, 1, L) bool, or None.
+            x: (N, D).
+            layout: Where they stand.
+            reading: The tokens whose weights are wanted; None for all.
 
         Returns:
-            (B, H, L, L) fp32, rows sum to 1.
+            (R, H, L, L) fp32; rows sum to 1, those of positions that are not computed are 0.
         """
-        query, key = self._split(self.query(x)), self._split(self.key(x))
-        scores = (query @ key.transpose(-1, -2)).float() / query.shape[-1] ** 0.5
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        return torch.softmax(scores, dim=-1)
+        asking = x if reading is None else pick(x, reading.source)
+        asked = layout if reading is None else reading.outputs
+        queries, keys = (
+            self._split(where.unpack(tokens)).transpose(1, 2)
+            for where, tokens in ((asked, self.query(asking)), (layout, self.key(x)))
+        )
+        scores = (queries @ keys.transpose(-1, -2)).float() / queries.shape[-1] ** 0.5
+        if layout.mask is not None:
+            scores = scores.masked_fill(~layout.mask, float("-inf"))
+        weights = torch.softmax(scores, dim=-1)
+        computed = asked.unpack(torch.ones_like(asking[:, :1], dtype=torch.float32))
+        return weights * computed[:, None]
 
 
 class EncoderLayer(nn.Module):
@@ -103,35 +126,76 @@ class EncoderLayer(nn.Module):
         self.attention_layernorm = Fp32LayerNorm(width, eps=ENCODER_EPS)
         self.feedforward_layernorm = Fp32LayerNorm(width, eps=ENCODER_EPS)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, reading: Reading | None = None) -> Tensor:
         """Run attention and feed-forward, each on the normalised input and added to it.
 
         Args:
-            x: (B, L, D).
-            mask: (B, 1, 1, L) bool, True where a position may be attended to; None for all.
+            x: (N, D).
+            layout: Where the tokens stand.
+            reading: The tokens to compute; None for all. Keys and values are those of all tokens.
 
         Returns:
-            (B, L, D).
+            (N, D), or (n, D) of those that are read.
         """
-        x = x + self._drop(self.attention(self.attention_layernorm(x), mask))
+        normed = to_autocast(self.attention_layernorm(x))
+        mixed = self._drop(self.attention(normed, layout, reading))
+        x = mixed + (x if reading is None else pick(x, reading.source))
         widen, activate, narrow = self.feedforward.model
-        hidden = self._drop(activate(widen(self.feedforward_layernorm(x))))
+        hidden = self._drop(activate(widen(to_autocast(self.feedforward_layernorm(x)))))
         return x + self._drop(narrow(hidden))
 
-    def attention_weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def attention_weights(
+        self, x: Tensor, layout: Layout, reading: Reading | None = None
+    ) -> Tensor:
         """Attention weights of this layer, for looking at.
 
         Args:
-            x: (B, L, D), the layer's input.
-            mask: (B, 1, 1, L) bool, or None.
+            x: (N, D), the layer's input.
+            layout: Where the tokens stand.
+            reading: The tokens whose weights are wanted; None for all.
 
         Returns:
-            (B, H, L, L).
+            (R, H, L, L); see ``SelfAttention.weights``.
         """
-        return self.attention.weights(self.attention_layernorm(x), mask)
+        return self.attention.weights(self.attention_layernorm(x), layout, reading)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a stack gives: the tokens it computed and where they stand.
+
+    Attributes:
+        values: (N, D).
+        layout: Where they stand.
+        partial: Whether positions that were not asked for are missing, besides padding.
+    """
+
+    values: Tensor
+    layout: Layout
+    partial: bool
+
+    def padded(self) -> Tensor:
+        """Lay them out as rows.
+
+        Returns:
+            (R, L, D); padding that was not computed is 0.
+        """
+        return self.layout.unpack(self.values)
+
+    def normed(self, norm: nn.Module) -> Tensor:
+        """Lay them out as rows after a norm.
+
+        Args:
+            norm: Of width D.
+
+        Returns:
+            (R, L, D). Positions that nobody asked for are NaN, so that reading one by mistake
+            shows; without such, padding that was not computed is 0.
+        """
+        return self.layout.unpack(norm(self.values), float("nan") if self.partial else 0.0)
 
 
 class EncoderStack(nn.Module):
@@ -145,31 +209,73 @@ class EncoderStack(nn.Module):
         dropout: See ``EncoderLayer``.
 
     Attributes:
-        activation_checkpointing: Whether the backward pass recomputes each layer instead of keeping
-            its activations; the backbone sets it.
+        recompute_every: Each such layer is computed anew in the backward pass instead of keeping
+            its activations; 0 for none, 1 for all. See ``execution.py``.
+        may_pack: Whether padding may be left out of the computation.
     """
 
     def __init__(
         self, layers: int, width: int, heads: int, mlp: int | None = None, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.activation_checkpointing = False
+        self.recompute_every = 0
+        self.may_pack = True
         self.layer = nn.ModuleList(
             EncoderLayer(width, heads, mlp or 4 * width, dropout) for _ in range(layers)
         )
 
-    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Run every layer.
+    def forward(
+        self, x: Tensor, padding: Tensor | None = None, read: Tensor | None = None
+    ) -> Tokens:
+        """Run every layer, the last one only where its output is read.
 
         Args:
-            x: (B, L, D).
-            padding: (B, L) bool, True at real positions, False at padding; None for no padding.
+            x: (R, L, D).
+            padding: (R, L) bool, True at real positions, False at padding; None for no padding.
+            read: (R, L) bool, True where the output is read; None for all real positions.
 
         Returns:
-            (B, L, D), not normalised.
+            The tokens, not normalised.
         """
-        mask = None if padding is None else padding[:, None, None, :]
-        recompute = self.activation_checkpointing and torch.is_grad_enabled()
-        for layer in self.layer:
-            x = checkpoint(layer, x, mask, use_reentrant=False) if recompute else layer(x, mask)
-        return x
+        layout = lay_out(x, padding, may_pack=self.may_pack)
+        tokens = layout.pack(x)
+        *early, last = self.layer
+        for number, layer in enumerate(early, start=1):
+            tokens = self._run(layer, number, tokens, layout)
+        reading = None if read is None else reading_of(layout, read)
+        tokens = self._run(last, len(self.layer), tokens, layout, reading)
+        return Tokens(tokens, layout if reading is None else reading.outputs, read is not None)
+
+    def _run(
+        self,
+        layer: nn.Module,
+        number: int,
+        tokens: Tensor,
+        layout: Layout,
+        reading: Reading | None = None,
+    ) -> Tensor:
+        chosen = self.recompute_every and number % self.recompute_every == 0
+        if chosen and torch.is_grad_enabled():
+            computed: Tensor = checkpoint(layer, tokens, layout, reading, use_reentrant=False)
+            return computed
+        return cast(Tensor, layer(tokens, layout, reading))
+
+
+def to_autocast(x: Tensor) -> Tensor:
+    """Cast to the autocast's type once, where each of several linear layers would do it anew.
+
+    Args:
+        x: Any tensor.
+
+    Returns:
+        The same in the type that linear layers compute in.
+    """
+    kind = x.device.type
+    if hasattr(torch, "get_autocast_dtype"):
+        return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    # before torch 2.4 each kind of device had functions of its own
+    if kind == "cuda" and torch.is_autocast_enabled():
+        return x.to(torch.get_autocast_gpu_dtype())
+    if kind == "cpu" and torch.is_autocast_cpu_enabled():
+        return x.to(torch.get_autocast_cpu_dtype())
+    return x

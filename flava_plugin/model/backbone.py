@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from flava_plugin.model.attention import EncoderStack
+from flava_plugin.model.passes import VIEWS, encode_views
+from flava_plugin.model.reads import Reads, parse_needs, positions_of
 from flava_plugin.types import Batch, Features
-
-Encoded = tuple[Tensor, Tensor]
-"""The last layer's output and the same after the final norm."""
 
 
 class Backbone(nn.Module):
@@ -23,7 +22,6 @@ class Backbone(nn.Module):
         mm_encoder: The multimodal encoder.
         projection: Width E of the contrastive projections.
         padding: ``masked``: no encoder attends to padding; ``released``: the multimodal one does.
-        activation_checkpointing: Whether the built-in layers are recomputed in the backward pass.
     """
 
     def __init__(
@@ -34,7 +32,6 @@ class Backbone(nn.Module):
         *,
         projection: int,
         padding: Literal["masked", "released"] = "masked",
-        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.padding = padding
@@ -53,9 +50,10 @@ class Backbone(nn.Module):
         self.text_to_mm_projection = nn.Linear(text, fused)
         self.image_projection = nn.Linear(image, projection)
         self.text_projection = nn.Linear(text, projection)
-        for module in self.modules():
-            if isinstance(module, EncoderStack):
-                module.activation_checkpointing = activation_checkpointing
+        if padding == "released":  # padding is read, so it has to be computed
+            for module in self.modules():
+                if isinstance(module, EncoderStack):
+                    module.may_pack = False
         self._drops = any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.modules())
 
     def forward(self, batch: Batch, needs: frozenset[str]) -> Features:
@@ -63,30 +61,41 @@ class Backbone(nn.Module):
 
         Args:
             batch: A batch of any modality.
-            needs: Names of fields of ``Features``.
+            needs: Fields of ``Features``, or positions of them such as ``fused.cls``; other
+                positions of such a field are NaN.
 
         Returns:
             Those fields; one that the batch cannot give is refused (``inputs_of``).
         """
-        fuse = "fused" in needs
-        views = needs & {"image", "image_masked", "text", "text_masked"}
+        asked = parse_needs(needs)
+        views: Reads = {field: read for field, read in asked.items() if field in VIEWS}
+        for side in ("image", "text"):
+            if f"{side}_projected" in asked:
+                read = views.get(side, frozenset())
+                views[side] = None if read is None else read | {"cls"}
         fused_image = "image" if batch.patch_mask is None else "image_masked"
         fused_text = "text" if batch.text_masked is None else "text_masked"
-        if fuse:
-            views |= {fused_image, fused_text}
-        if "image_projected" in needs:
-            views |= {"image"}
-        if "text_projected" in needs:
-            views |= {"text"}
-        encoded = self._encode(batch, views)
-        states = {view: encoded[view][1] for view in views & needs}
-        if "image_projected" in needs:
+        whole = {fused_image, fused_text} if "fused" in asked else set()
+        encoded = encode_views(
+            batch,
+            self.image_encoder,
+            self.text_encoder,
+            {**views, **dict.fromkeys(whole)},
+            states=views,
+            # With dropout they must not: the cached contrastive loss runs the clean passes twice
+            # and replays the same random numbers, so these must come first and by themselves.
+            join=not (self.training and self._drops),
+            padding_is_read=self.padding == "released",
+        )
+        states = {view: encoded[view][1] for view in VIEWS & asked.keys()}
+        if "image_projected" in asked:
             states["image_projected"] = project(self.image_projection, encoded["image"][1])
-        if "text_projected" in needs:
+        if "text_projected" in asked:
             states["text_projected"] = project(self.text_projection, encoded["text"][1])
-        if fuse:
+        if "fused" in asked:
             image, text = encoded[fused_image][0], encoded[fused_text][0]
-            states["fused"] = self._fuse(image, text, batch.text_padding)
+            read_at = positions_of(batch, "fused", asked["fused"], image.shape[1])
+            states["fused"] = self._fuse(image, text, batch.text_padding, read_at)
         return Features(**states)
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,32 +138,9 @@ class Backbone(nn.Module):
         last_text = self.text_encoder(ids, padding)[0]
         return self._fuse(last_image, last_text, padding)
 
-    def _encode(self, batch: Batch, views: frozenset[str]) -> dict[str, Encoded]:
-        inputs = {view: inputs_of(batch, view) for view in sorted(views)}
-        encoded: dict[str, Encoded] = {}
-        # Clean and masked rows go through in one forward: as fast on a CPU, half the kernels on a
-        # GPU and half the gathering of sharded layers. With dropout they must not: the cached
-        # contrastive loss runs the clean passes twice and replays the same random numbers, so
-        # these must come first and by themselves.
-        join = not (self.training and self._drops)
-        for clean, encoder in (("image", self.image_encoder), ("text", self.text_encoder)):
-            masked = f"{clean}_masked"
-            if join and clean in inputs and masked in inputs:
-                (plain, hint), (other, mask) = inputs[clean], inputs[masked]
-                last, states = encoder(torch.cat([plain, other]), join_hints(hint, mask))
-                halves = zip(last.chunk(2), states.chunk(2), strict=True)
-                encoded[clean], encoded[masked] = halves
-            elif clean in inputs:
-                encoded[clean] = encoder(*inputs[clean])
-        for masked, encoder in (
-            ("image_masked", self.image_encoder),
-            ("text_masked", self.text_encoder),
-        ):
-            if masked in inputs and masked not in encoded:
-                encoded[masked] = encoder(*inputs[masked])
-        return encoded
-
-    def _fuse(self, image: Tensor, text: Tensor, padding: Tensor | None) -> Tensor:
+    def _fuse(
+        self, image: Tensor, text: Tensor, padding: Tensor | None, read: Tensor | None = None
+    ) -> Tensor:
         """Run the multimodal encoder on both encoders' last layers, before their final norms."""
         states = torch.cat(
             [self.image_to_mm_projection(image), self.text_to_mm_projection(text)], dim=1
@@ -163,8 +149,9 @@ class Backbone(nn.Module):
             mask = None
         else:
             mask = torch.cat([padding.new_ones(image.shape[:2]), padding], dim=1)
-        fused: Tensor = self.mm_encoder(states, mask)
-        return fused
+        if read is None or not getattr(self.mm_encoder, "reads_positions", False):
+            return cast(Tensor, self.mm_encoder(states, mask))
+        return cast(Tensor, self.mm_encoder(states, mask, read))
 
 
 def project(projection: nn.Module, states: Tensor) -> Tensor:
@@ -180,46 +167,6 @@ def project(projection: nn.Module, states: Tensor) -> Tensor:
     with torch.autocast(states.device.type, enabled=False):
         projected: Tensor = projection(states[:, 0].float())
     return projected
-
-
-def inputs_of(batch: Batch, view: str) -> tuple[Tensor, Tensor | None]:
-    """What an encoder is given to compute one view of a batch.
-
-    Args:
-        batch: The batch.
-        view: ``image``, ``image_masked``, ``text`` or ``text_masked``.
-
-    Returns:
-        Image and patch mask, or token ids and padding.
-
-    Raises:
-        ValueError: The batch does not hold them.
-    """
-    value = batch.image if view.startswith("image") else getattr(batch, view)
-    mask = {"image": None, "image_masked": batch.patch_mask}.get(view, batch.text_padding)
-    if value is None or (view == "image_masked" and mask is None):
-        lacking = "patch_mask" if value is not None else view.removesuffix("_masked")
-        lacking = "text_masked" if view == "text_masked" else lacking
-        raise ValueError(
-            f"an objective reads '{view}', but this {batch.modality} batch has no {lacking}; "
-            "check the objective's modality and its head's 'reads'"
-        )
-    return value, mask
-
-
-def join_hints(clean: Tensor | None, masked: Tensor | None) -> Tensor | None:
-    """Join what tells the clean and the masked rows' encoder what to look away from.
-
-    Args:
-        clean: (B, L) bool padding, or None for an unmasked image.
-        masked: (B, P) bool patch mask or (B, L) bool padding, or None for no padding.
-
-    Returns:
-        (2B, P) or (2B, L) bool, or None where both are None.
-    """
-    if masked is None:
-        return None
-    return torch.cat([torch.zeros_like(masked) if clean is None else clean, masked])
 
 
 def width_of(encoder: nn.Module, place: str) -> int:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from flava_plugin.model.attention import EncoderLayer
+from flava_plugin.model.layout import Layout, Reading
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class LayerRecord:
     an entry per run, in their order.
 
     Attributes:
-        states: (B, L, D) outputs, detached.
-        weights: (B, H, L, L) fp32 attention weights; rows sum to 1, padding has 0.
+        states: (B, L, D) outputs, detached; positions that were not computed are 0.
+        weights: (B, H, L, L) fp32 attention weights; rows sum to 1, padding has 0. Rows of
+            positions that were not computed are 0.
     """
 
     states: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -64,8 +66,10 @@ def _note(
     record: LayerRecord,
     name: str,
     layer: EncoderLayer,
-    inputs: tuple[Tensor, Tensor | None],
+    inputs: tuple[Tensor, Layout, Reading | None],
     output: Tensor,
 ) -> None:
-    record.states.setdefault(name, []).append(output.detach())
+    _, layout, reading = inputs
+    computed = layout if reading is None else reading.outputs
+    record.states.setdefault(name, []).append(computed.unpack(output.detach()))
     record.weights.setdefault(name, []).append(layer.attention_weights(*inputs))

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, the name every torch user expects
 
 from flava_plugin import registry
+from flava_plugin.model.attention_kernels import Kernel
 from flava_plugin.model.backbone import Backbone, fields_of
+from flava_plugin.model.execution import set_execution
 from flava_plugin.model.parts import build_backbone, build_part, widths_of
 from flava_plugin.sections import ModelSection, ObjectiveSection
-from flava_plugin.types import Batch, Features, Modality
+from flava_plugin.types import Batch, Features, Modality, predicted_positions
 
 Loss = Callable[[Any, Batch], Tensor]
 
@@ -155,15 +157,17 @@ class Learner(nn.Module):
         everything = fields_of(batch)
         needs = (getattr(head, "needs", everything) for head in heads.values())
         if any(getattr(head, "needs_codes", False) for head in heads.values()):
-            batch = self.with_codes(batch)
+            batch = self.with_codes(batch, only_predicted=self.training)
         features: Features = self.backbone(batch, frozenset().union(*needs))
         return batch, {name: head(features, batch) for name, head in heads.items()}
 
-    def with_codes(self, batch: Batch) -> Batch:
+    def with_codes(self, batch: Batch, *, only_predicted: bool = False) -> Batch:
         """Add the codebook's targets to a batch that lacks them.
 
         Args:
             batch: A batch with ``codes`` or ``codebook_image``.
+            only_predicted: Whether the codebook may leave out patches that no head predicts; their
+                codes are ``IGNORE`` then.
 
         Returns:
             A batch with ``codes``.
@@ -177,9 +181,14 @@ class Learner(nn.Module):
             raise ValueError("an objective predicts patches, but model.codebook is not set")
         if batch.codebook_image is None:
             raise ValueError(f"a {batch.modality} batch has neither codes nor codebook_image")
+        some = getattr(self.codebook, "codes_at", None) if only_predicted else None
         # fp32, so that the targets do not depend on the precision of training.
         with torch.no_grad(), torch.autocast(batch.codebook_image.device.type, enabled=False):
-            return replace(batch, codes=self.codebook(batch.codebook_image).flatten(1))
+            if some is None:
+                codes = self.codebook(batch.codebook_image)
+            else:
+                codes = some(batch.codebook_image, predicted_positions(batch, "patches"))
+        return replace(batch, codes=codes.flatten(1))
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """Count the rows that each objective's loss will sum over, without a forward.
@@ -218,7 +227,8 @@ def build_learner(
     words: int,
     image_size: int,
     seed: int,
-    activation_checkpointing: bool = False,
+    attention: Kernel = "auto",
+    activation_checkpointing: bool | int = False,
 ) -> Learner:
     """Build what a recipe describes.
 
@@ -228,7 +238,9 @@ def build_learner(
         words: Size of the tokenizer's vocabulary.
         image_size: Pixels of a side, ``data.image.size``.
         seed: The first weights are a function of it alone.
-        activation_checkpointing: Whether encoder layers are recomputed in the backward pass.
+        attention: How attention is computed; see ``execution.py``.
+        activation_checkpointing: Which encoder layers are computed anew in the backward pass; see
+            ``execution.py``.
 
     Returns:
         The learner, on the CPU.
@@ -236,9 +248,8 @@ def build_learner(
     Raises:
         ValueError: Parts do not fit together.
     """
-    backbone = build_backbone(
-        model, words=words, seed=seed, activation_checkpointing=activation_checkpointing
-    )
+    backbone = build_backbone(model, words=words, seed=seed)
+    set_execution(backbone, attention=attention, activation_checkpointing=activation_checkpointing)
     codebook = None
     if model.codebook is not None:
         codebook = build_part(

@@ -101,16 +101,13 @@ def build_part(
     return part
 
 
-def build_backbone(
-    model: ModelSection, *, words: int, seed: int, activation_checkpointing: bool
-) -> Backbone:
+def build_backbone(model: ModelSection, *, words: int, seed: int) -> Backbone:
     """Build the encoders and the maps between them.
 
     Args:
         model: The recipe's section.
         words: Size of the word vocabulary.
         seed: The run's seed.
-        activation_checkpointing: Whether layers are recomputed in the backward pass.
 
     Returns:
         The backbone.
@@ -125,14 +122,7 @@ def build_backbone(
         for spec, place, runtime in specs
     )
     with seeded(seed, "model.projections"):
-        backbone = Backbone(
-            image,
-            text,
-            fused,
-            projection=model.projection,
-            padding=model.padding,
-            activation_checkpointing=activation_checkpointing,
-        )
+        backbone = Backbone(image, text, fused, projection=model.projection, padding=model.padding)
         for name, child in backbone.named_children():
             if name.endswith("_projection"):
                 initialise(child, model.init_std, model.position_std)

@@ -25,6 +25,7 @@ from flava_plugin.data.loader import load_steps
 from flava_plugin.data.reading import BadSample
 from flava_plugin.evaluate.inference import Flava
 from flava_plugin.evaluate.tasks import run_tasks
+from flava_plugin.model.execution import TEXT_MULTIPLE, compile_layers, compiled_graphs
 from flava_plugin.model.learner import Learner, build_learner
 from flava_plugin.recipe import Recipe, RecipeError
 from flava_plugin.train import checkpoint, initialise, run_folder
@@ -86,12 +87,13 @@ def train(recipe: Recipe) -> None:
             words=tokenizer.vocab_size,
             image_size=recipe.data.image.size,
             seed=recipe.seed,
+            attention=recipe.attention,
             activation_checkpointing=recipe.sharding.activation_checkpointing,
         )
+        if recipe.compile:
+            compile_layers(learner.backbone)
         if recipe.init and not found:
-            source = Path(recipe.init.run)
-            tensors = initialise.backbone_of(source)
-            initialise.load_backbone(learner.backbone, tensors, str(source))
+            initialise.load(learner, run=recipe.init.run, weights=recipe.init.weights)
         strategy = make_strategy(recipe.sharding, learner, recipe.optim, world)
         balance = Balance(recipe.balance, recipe.objectives)
         bad = BadSamples(recipe.data.bad_samples)
@@ -119,6 +121,7 @@ def train(recipe: Recipe) -> None:
             patch_grid=math.isqrt(cast(int, learner.backbone.image_encoder.num_patches)),
             with_codebook=any(getattr(h, "needs_codes", False) for h in learner.heads.values()),
             masked=_hides(learner),
+            text_multiple=TEXT_MULTIPLE if recipe.compile else 1,
         )
         if writes:
             run_folder.describe(run_dir, recipe.to_yaml())
@@ -161,6 +164,7 @@ def train(recipe: Recipe) -> None:
                     losses=losses,
                     grad_norm=norm,
                     lr=lr,
+                    compiled=compiled_graphs() if recipe.compile else None,
                 )
                 progress.show(line, list(losses))
 
@@ -224,7 +228,8 @@ def _way_out(run_dir: Path) -> str:
 
 def _hides(learner: Learner) -> bool:
     """Whether an objective predicts what is hidden; fine-tuning sees whole inputs."""
-    needs = {field for head in learner.heads.values() for field in getattr(head, "needs", ())}
+    named = {need for head in learner.heads.values() for need in getattr(head, "needs", ())}
+    needs = {need.partition(".")[0] for need in named}
     targets = {getattr(learner.loss_of(name), "target", None) for name in learner.heads}
     return bool(targets & {"words", "patches"} or needs & {"image_masked", "text_masked"})
 

@@ -1,8 +1,9 @@
 """What a run reports while it trains: ``metrics.jsonl`` and TensorBoard events.
 
 A line holds ``step`` (optimiser steps done), ``kind`` (image, text or pair), ``source``, the losses
-computed in that step, ``grad_norm``, ``lr``, ``samples_per_s`` and ``seconds``. It is a function of
-the step alone but for the last two, so a resumed run's file equals the uninterrupted one's.
+computed in that step, ``grad_norm``, ``lr``, ``samples_per_s`` and ``seconds``, and under
+``compile`` also ``compiled``, the graphs compiled so far. It is a function of the step alone but
+for the last three, so a resumed run's file equals the uninterrupted one's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from flava_plugin.train import durable
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-TIME_KEYS = ("samples_per_s", "seconds")
+TIME_KEYS = ("samples_per_s", "seconds", "compiled")
 """Keys that differ between two runs of the same recipe."""
 
 
@@ -109,6 +110,7 @@ class MetricLog:
         losses: Mapping[str, Tensor],
         grad_norm: Tensor,
         lr: float,
+        compiled: int | None = None,
     ) -> dict[str, Any]:
         """Write the line of a step; the only place where losses leave the device.
 
@@ -119,6 +121,8 @@ class MetricLog:
             losses: Global mean loss by objective, scalars on the device.
             grad_norm: Gradient norm before clipping, a scalar on the device.
             lr: Learning rate of the step.
+            compiled: Graphs compiled so far, where the run compiles; a growing number says that
+                shapes keep changing.
 
         Returns:
             The line.
@@ -130,6 +134,8 @@ class MetricLog:
         line |= {name: value.item() for name, value in losses.items()}
         line |= {"grad_norm": grad_norm.item(), "lr": lr}
         line |= {"samples_per_s": round(rate, 1), "seconds": round(self.seconds, 2)}
+        if compiled is not None:
+            line["compiled"] = compiled
         self._append("metrics", line)
         if self._events:
             for name in losses:

@@ -67,7 +67,7 @@ def train_step(
     sums = {name: torch.zeros((), device=world.device) for name in counts}
 
     def forward(index: int, **options: bool) -> dict[str, Tensor]:
-        batch = micro_batches[index].to(world.device)
+        batch = micro_batches[index].to(world.device).as_floats()
         autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=precision == "bf16")
         with autocast, _dropout((*dropout_seed, world.rank, index), world.device):
             outputs: dict[str, Tensor] = strategy.module(batch, **options)

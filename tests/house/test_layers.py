@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "flava_plugin"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"types", "registry", "schema", "sections", "strict_yaml"}
+GROUND = {"types", "registry", "schema", "sections", "sections_init", "strict_yaml"}
 RECIPE = {"recipe", "recipe_check", "recipe_defaults", "recipe_fit"}
 # What a run leaves on disk and how it is read back: the evaluation's only way into train.
 STORAGE = {"train.checkpoint", "train.durable", "train.metrics", "train.run_folder"}
@@ -27,18 +27,20 @@ ALLOWED: dict[str, set[str]] = {
     "schema": set(),
     "strict_yaml": set(),
     "sections": {"schema", "types"},
+    "sections_init": {"schema"},
+    "rows": set(),
     "registry": {"schema", "types"},
     "recipe": GROUND | RECIPE,
     "recipe_check": GROUND | RECIPE,
     "recipe_defaults": GROUND | RECIPE,
     "recipe_fit": GROUND | RECIPE,
     "data": GROUND | {"data"},
-    "model": GROUND | {"model"},
+    "model": GROUND | {"model", "rows"},
     "train": GROUND | {"model", "data", "train"},
     "evaluate": GROUND | RECIPE | {"model", "data", "evaluate"} | STORAGE,
     "train.loop": GROUND | RECIPE | {"model", "data", "evaluate", "train"},
     # Encoders are built of the fast layer; apart from it, components see nothing of the model.
-    "components": GROUND | {"data", "components", "model.attention"},
+    "components": GROUND | {"data", "components", "model.attention", "rows"},
     "launch": GROUND | RECIPE | {"model", "data", "evaluate", "train", "train.loop", "launch"},
     "cli": GROUND | RECIPE | {"model", "data", "evaluate", "train", "train.loop", "launch", "cli"},
 }

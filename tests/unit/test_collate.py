@@ -2,16 +2,22 @@ import numpy as np
 import pytest
 import torch
 
-from flava_plugin.data.collate import collate, split
+from flava_plugin.data import collate as collating
+from flava_plugin.data.collate import pixel_scale, split
 from flava_plugin.data.transforms import Item
+from flava_plugin.sections import ImageSection
 from flava_plugin.types import IGNORE
+
+
+def collate(items, modality, **options):
+    return collating.collate(items, modality, pixels=pixel_scale(ImageSection()), **options)
 
 
 def item(length=3, matched=True, **extra):
     ids = np.arange(5, 5 + length)
     return Item(
-        image=np.zeros((3, 4, 4), dtype=np.float32),
-        codebook_image=np.ones((3, 2, 2), dtype=np.float32),
+        image=np.zeros((3, 4, 4), dtype=np.uint8),
+        codebook_image=np.ones((3, 2, 2), dtype=np.uint8),
         patch_mask=np.array([True, False]),
         text=ids,
         text_masked=ids + 1,
@@ -42,7 +48,7 @@ def test_pairs_say_which_rows_match_and_which_count():
 
 
 def test_other_modalities_hold_nothing_of_pairs():
-    image = np.zeros((3, 4, 4), dtype=np.float32)
+    image = np.zeros((3, 4, 4), dtype=np.uint8)
     batch = collate([Item(image=image)], "image", pad_id=0, count_all=True)
     assert batch.image.shape == (1, 3, 4, 4)
     assert batch.text is batch.text_padding is batch.matched is batch.positives is None
@@ -62,7 +68,7 @@ def test_a_batch_cut_equals_its_parts_collated_alone():
                 assert torch.equal(getattr(part, name), value), name
                 assert getattr(part, name).is_contiguous()
         assert torch.equal(part.extra["label"], alone.extra["label"])
-    image = np.zeros((3, 4, 4), dtype=np.float32)
+    image = np.zeros((3, 4, 4), dtype=np.uint8)
     assert len(split(collate([Item(image=image)] * 3, "image", pad_id=0), 2)) == 2
 
 

@@ -31,7 +31,7 @@ def test_words_are_read_where_they_stand(reads: str, first: int, width: int) -> 
     assert found.hidden[:, 0].tolist() == [int(r) * 1000 + first + int(c) for r, c in where]
     assert torch.equal(found.labels, batch.word_labels[batch.word_labels != IGNORE])
     assert found.decode(found.hidden).shape == (len(where), WORDS)
-    assert head.needs == {field}
+    assert head.needs == {f"{field}.words"}
 
 
 @pytest.mark.parametrize(("reads", "first", "width"), [("image", 1, 8), ("fused", 2, 12)])
@@ -77,7 +77,7 @@ def test_pair_match_reads_the_multimodal_class_token() -> None:
 def test_classifier_reads_what_it_says(reads: str, hidden: int | None) -> None:
     head = Classifier(WIDTHS, num_classes=5, reads=reads, hidden=hidden)
     width = getattr(WIDTHS, reads)
-    assert head.needs == {reads}
+    assert head.needs == {f"{reads}.cls"}
     assert head(Features(**{reads: torch.randn(3, 4, width)}), pair_batch(3)).shape == (3, 5)
 
 
