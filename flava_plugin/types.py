@@ -177,7 +177,8 @@ class Batch:
         """
         if self.pixels is None:
             return self
-        scale, changes = self.pixels, {}
+        scale = self.pixels
+        changes: dict[str, Any] = {}
         if self.image is not None:
             factors = [1 / (255 * std) for std in scale.std]
             shifts = [-mean / std for mean, std in zip(scale.mean, scale.std, strict=True)]

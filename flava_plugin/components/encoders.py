@@ -34,6 +34,7 @@ from torchmultimodal.modules.layers.text_embedding import BERTTextEmbeddings
 from torchmultimodal.modules.losses.flava import Pooler
 
 from flava_plugin.model.attention import ENCODER_EPS, EncoderStack
+from flava_plugin.model.positions import resize_positions
 from flava_plugin.schema import Float, Int
 
 Size = Annotated[Int, Field(gt=0)]
@@ -99,10 +100,19 @@ class ImageEncoder(nn.Module):
                 f"an image of {height} x {width} pixels does not divide into patches of "
                 f"{self.patch_size}; set data.image.size to a multiple of it"
             )
-        resized = (height, width) != (self.image_size, self.image_size)
-        embedded = self.embeddings(image, patch_mask, interpolate_pos_encoding=resized)
-        tokens = self.encoder(embedded, None, read)
+        tokens = self.encoder(self._embed(image, patch_mask), None, read)
         return tokens.padded(), tokens.normed(self.layernorm)
+
+    def _embed(self, image: Tensor, patch_mask: Tensor | None) -> Tensor:
+        """(B, 1 + P, D): as ``ImageEmbeddings`` does it, but for the way positions are resized."""
+        parts, side = self.embeddings, self.patch_size
+        patches = parts.patch_embeddings(image, interpolate_pos_encoding=True)
+        if patch_mask is not None:
+            patches = torch.where(patch_mask[..., None], parts.mask_token, patches)
+        joined = torch.cat([parts.cls_token.expand(len(image), -1, -1), patches], dim=1)
+        grid = (image.shape[2] // side, image.shape[3] // side)
+        embedded = parts.dropout(joined + resize_positions(parts.position_embeddings, grid))
+        return cast(Tensor, embedded)
 
 
 class TextEncoder(nn.Module):

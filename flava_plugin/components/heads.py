@@ -198,7 +198,8 @@ class PairMatch(nn.Module):
             (B, 2) logits: apart, together.
         """
         assert features.fused is not None
-        return cast(Tensor, self.cls(self.pooler(features.fused)))
+        first = features.fused[:, :1].clone()  # a view would keep all states for the backward pass
+        return cast(Tensor, self.cls(self.pooler(first)))
 
 
 class Projections(nn.Module):
@@ -266,4 +267,4 @@ class Classifier(nn.Module):
         Returns:
             (B, C) logits.
         """
-        return cast(Tensor, self.classifier(getattr(features, self.reads)[:, 0]))
+        return cast(Tensor, self.classifier(getattr(features, self.reads)[:, 0].clone()))

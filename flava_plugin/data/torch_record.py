@@ -131,7 +131,7 @@ def _from_zip(
                 return entry(f"data/{storage.key}", size)
 
             return _materialise(choose(root), numbers, size, path)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
         raise ValueError(f"{path}: damaged archive ({error})") from error
 
 

@@ -164,8 +164,9 @@ def project(projection: nn.Module, states: Tensor) -> Tensor:
     Returns:
         (B, E) fp32.
     """
+    # Cloned, for the backward pass keeps a layer's input, and a view would keep all states.
     with torch.autocast(states.device.type, enabled=False):
-        projected: Tensor = projection(states[:, 0].float())
+        projected: Tensor = projection(states[:, 0].float().clone())
     return projected
 
 

@@ -1,13 +1,40 @@
-"""Weights that a run starts from: the backbone of another run, every name and shape of it."""
+"""Weights that a run starts from: another run's backbone, or a file of converted weights."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
+from flava_plugin.model.learner import Learner
+from flava_plugin.model.positions import resize_positions
+from flava_plugin.model.weights import guess_format
+from flava_plugin.model.weights_file import Settings, read_safetensors
+from flava_plugin.model.weights_shapes import objective_of
 from flava_plugin.train import checkpoint
+
+POSITIONS = "image_encoder.embeddings.position_embeddings"
+ENCODERS = ("image_encoder", "text_encoder", "mm_encoder")
+
+logger = logging.getLogger(__name__)
+
+
+def load(learner: Learner, *, run: Path | None, weights: Path | None) -> None:
+    """Give a learner its first weights, as the recipe's ``init`` says.
+
+    Args:
+        learner: The learner, before it is sharded.
+        run: A run folder, whose backbone is taken; or None.
+        weights: A file of ours; or None.
+    """
+    if run is not None:
+        load_backbone(learner.backbone, backbone_of(run), f"init.run: {run}")
+    if weights is not None:
+        load_weights(learner, weights)
 
 
 def backbone_of(run_dir: Path) -> dict[str, Tensor]:
@@ -19,33 +46,128 @@ def backbone_of(run_dir: Path) -> dict[str, Tensor]:
     Returns:
         Tensors by name, without the leading ``backbone.``.
     """
-    tensors = checkpoint.find(run_dir).model()
-    return {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
+    return _backbone(checkpoint.find(run_dir).model())
 
 
-def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+def load_weights(learner: Learner, path: Path) -> None:
+    """Load a file of ours: the backbone, and what the objectives have of heads and logit scale.
+
+    What of the file is not used and what of the learner stays fresh is logged by name. A head is
+    taken whole or not at all.
+
+    Args:
+        learner: The learner.
+        path: A safetensors file by our names.
+
+    Raises:
+        ValueError: It is no such file, its backbone does not fit, or it was made with other
+            numbers of attention heads.
+    """
+    place = f"init.weights: {path}"
+    tensors, settings = read_safetensors(path)
+    try:
+        origin = guess_format(tensors)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+    if origin != "flava_plugin":
+        raise ValueError(
+            f"{place} holds the names of {origin}; write one of ours with 'flava weights convert "
+            f"{path} {path.stem}_ours.safetensors --to flava_plugin'"
+        )
+    if settings is not None:
+        _compare(learner, settings, place)
+    load_backbone(learner.backbone, _backbone(tensors), place)
+
+    own = {n: t for n, t in learner.state_dict().items() if not n.startswith("backbone.")}
+    rest = {n: t for n, t in tensors.items() if not n.startswith("backbone.")}
+    unfit = {
+        objective_of(name)
+        for name in own.keys() | rest.keys()
+        if name not in own or name not in rest or own[name].shape != rest[name].shape
+    }
+    taken = {name: tensor for name, tensor in rest.items() if objective_of(name) not in unfit}
+    learner.load_state_dict(taken, strict=False)
+    for what, names in (
+        ("not used, for no objective has them in this form", rest.keys() - taken.keys()),
+        ("not in it in this form, so they start fresh", own.keys() - taken.keys()),
+    ):
+        if names:
+            logger.info("%s: %s: %s", place, what, ", ".join(sorted(names)))
+    logger.info("%s: the backbone and %d weights of objectives are loaded", place, len(taken))
+
+
+def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], place: str) -> None:
     """Load backbone weights, every name and shape of which must fit.
+
+    Position embeddings of images are resized where only their number differs.
 
     Args:
         backbone: The learner's backbone.
         tensors: Weights by name.
-        source: Where they come from, for the message.
+        place: What says so and where they come from, for the message.
 
     Raises:
         ValueError: Names or shapes differ; each is listed.
     """
-    own = backbone.state_dict()
-    faults = [f"  {name}: not in {source}" for name in own if name not in tensors]
-    faults += [f"  {name}: only in {source}" for name in tensors if name not in own]
+    own, given = backbone.state_dict(), dict(tensors)
+    if _resizable(own.get(POSITIONS), given.get(POSITIONS)):
+        old, new = given[POSITIONS].shape[1] - 1, own[POSITIONS].shape[1] - 1
+        given[POSITIONS] = resize_positions(given[POSITIONS], (math.isqrt(new),) * 2)
+        logger.info("%s: %s is resized from %d to %d patches", place, POSITIONS, old, new)
+    faults = [f"  {name}: is missing there" for name in own if name not in given]
+    faults += [f"  {name}: is there, but not in this model" for name in given if name not in own]
     faults += [
-        f"  {name}: {tuple(tensor.shape)} here, {tuple(tensors[name].shape)} in {source}"
+        f"  {name}: {tuple(tensor.shape)} here, {tuple(given[name].shape)} there"
         for name, tensor in own.items()
-        if name in tensors and tensor.shape != tensors[name].shape
+        if name in given and tensor.shape != given[name].shape
     ]
     if faults:
         raise ValueError(
-            f"init.run: the backbone of {source} does not fit this recipe's model:\n"
+            f"{place}: its backbone does not fit this recipe's model:\n"
             + "\n".join(faults)
-            + "\nuse the model section of that run's recipe.yaml"
+            + "\ngive the model section the sizes that those weights have, and use their tokenizer"
         )
-    backbone.load_state_dict(dict(tensors))
+    backbone.load_state_dict(given)
+
+
+def _backbone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
+
+
+def _resizable(own: Tensor | None, given: Tensor | None) -> bool:
+    """Whether two tables of positions differ in their number alone."""
+    if own is None or given is None or own.dim() != 3 or given.dim() != 3:
+        return False
+    return own.shape != given.shape and own.shape[::2] == given.shape[::2] and len(given) == 1
+
+
+def _compare(learner: Learner, settings: Settings, place: str) -> None:
+    """Refuse other attention heads, which would compute something else; tell of the rest."""
+    backbone: Any = learner.backbone
+    wrong = []
+    for name, heads in zip(ENCODERS, settings.heads, strict=True):
+        stack: Any = getattr(getattr(backbone, name), "encoder", None)
+        own = getattr(stack.layer[0].attention, "heads", heads) if stack is not None else heads
+        if own != heads:
+            wrong.append(f"  {name}: {own} here, {heads} there")
+    if wrong:
+        raise ValueError(
+            f"{place}: its numbers of attention heads are not this recipe's:\n" + "\n".join(wrong)
+        )
+    if backbone.padding != settings.padding:
+        logger.warning(
+            "%s: made with padding: %s, and model.padding is %s",
+            place,
+            settings.padding,
+            backbone.padding,
+        )
+    for name, head in learner.heads.items():
+        norm = getattr(getattr(head, "cls", None), "layer_norm", None)
+        if norm is not None and norm.eps != settings.norm_eps:
+            logger.warning(
+                "%s: made with norm_eps %g, and objectives.%s.head.norm_eps is %g",
+                place,
+                settings.norm_eps,
+                name,
+                norm.eps,
+            )

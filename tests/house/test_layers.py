@@ -39,10 +39,14 @@ ALLOWED: dict[str, set[str]] = {
     "train": GROUND | {"model", "data", "train"},
     "evaluate": GROUND | RECIPE | {"model", "data", "evaluate"} | STORAGE,
     "train.loop": GROUND | RECIPE | {"model", "data", "evaluate", "train"},
-    # Encoders are built of the fast layer; apart from it, components see nothing of the model.
-    "components": GROUND | {"data", "components", "model.attention", "rows"},
+    "plan": GROUND | RECIPE | {"model", "data", "train", "plan"},
+    # Encoders are built of the fast layer and resize positions; apart from these, components see
+    # nothing of the model.
+    "components": GROUND | {"data", "components", "model.attention", "model.positions", "rows"},
     "launch": GROUND | RECIPE | {"model", "data", "evaluate", "train", "train.loop", "launch"},
-    "cli": GROUND | RECIPE | {"model", "data", "evaluate", "train", "train.loop", "launch", "cli"},
+    "cli": GROUND
+    | RECIPE
+    | {"model", "data", "evaluate", "plan", "train", "train.loop", "launch", "cli"},
 }
 # Names that a broader permission does not cover: they have to be granted themselves.
 GRANTED_BY_NAME = {"train.loop"}

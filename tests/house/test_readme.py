@@ -24,6 +24,7 @@ SMALL_MODEL = (
 # Appended to commands that would take long: the first fitting beginning counts.
 SHORTER = {
     "flava train mine.yaml run_dir=runs/mine seed=1 steps": f"{SMALL_MODEL} steps=4",
+    "flava profile": SMALL_MODEL,
     "flava train pretrain/folder": "steps=4 data.workers=0 metrics.every=1 threads=1",
     "flava train": f"{SMALL_MODEL} steps=3",
     "flava eval runs/": "evaluate.tasks.zero_shot=null evaluate.tasks.questions=null "
@@ -97,7 +98,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_readme_has_commands() -> None:
     commands = [piece.text for piece in PIECES if piece.language == "sh"]
     assert sum(text.startswith("make ") for text in commands) == 2
-    for verb in ("ls", "show", "cp", "train", "eval", "data"):
+    for verb in ("ls", "show", "cp", "train", "eval", "data", "weights", "plan", "profile"):
         assert any(text.startswith(f"flava {verb} ") for text in commands), verb
     assert sum(piece.language == "python" for piece in PIECES) >= 2
 

@@ -117,7 +117,7 @@ def test_losses_and_gradients(batch: Batch) -> None:
         assert abs(found[name] - expected[name]) <= LOSS_TOLERANCE, name
     sum(expected.values()).backward()
     sum(found.values()).backward()
-    grads, own = gradients(theirs), to_torchmultimodal(gradients(learner))
+    grads, own = gradients(theirs), to_torchmultimodal(gradients(learner), partial=True)
     own = {name: grad for name, grad in own.items() if not name.endswith("decoder.bias")}
     assert own.keys() == grads.keys()
     # The attention cannot see a shift of all keys alike, so this gradient is zero but for rounding,

@@ -1,0 +1,121 @@
+"""Files of weights: safetensors with what weights do not say, and ``.pt`` without its pickle.
+
+A file of ours is a safetensors file by our names. Its metadata says what the weights were made
+with: ``norm_eps`` of the masked heads, ``padding`` of the multimodal encoder, and the encoders'
+numbers of attention heads, none of which leaves a trace in the tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+PICKLED = (".pt", ".pth", ".bin")
+"""Endings of files that torch reads; only tensors and plain containers of them are admitted."""
+
+Padding = Literal["masked", "released"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What weights were made with and do not say.
+
+    Attributes:
+        heads: Attention heads of the image, text and multimodal encoder.
+        norm_eps: Epsilon of the masked heads' layer norm.
+        padding: What the multimodal encoder does with padding (``ModelSection.padding``).
+    """
+
+    heads: tuple[int, int, int]
+    norm_eps: float
+    padding: Padding
+
+    def metadata(self) -> dict[str, str]:
+        """The same as a safetensors file's metadata, where everything is text."""
+        return {
+            "format": "flava_plugin",
+            "heads": ",".join(map(str, self.heads)),
+            "norm_eps": repr(self.norm_eps),
+            "padding": self.padding,
+        }
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], Settings | None]:
+    """Read a safetensors file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Tensors by name on the CPU, and the settings where the file is one of ours.
+
+    Raises:
+        ValueError: It cannot be read, or its metadata is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no dict
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: no readable safetensors file ({error})") from error
+    return tensors, _settings(metadata, path)
+
+
+def _settings(metadata: Mapping[str, str], path: Path) -> Settings | None:
+    if metadata.get("format") != "flava_plugin":
+        return None
+    try:
+        heads = tuple(int(part) for part in metadata["heads"].split(","))
+        settings = Settings(
+            cast(tuple[int, int, int], heads),
+            float(metadata["norm_eps"]),
+            cast(Padding, metadata["padding"]),
+        )
+        sound = len(heads) == 3 and min(heads) > 0 and 0 < settings.norm_eps < 1
+        if not sound or settings.padding not in ("masked", "released"):
+            raise ValueError("a value is out of range")
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: metadata {dict(metadata)} is damaged: {error}") from error
+    return settings
+
+
+def read_pickled(path: Path) -> dict[str, Tensor]:
+    """Read a file that ``torch.save`` wrote, without running anything in it.
+
+    Args:
+        path: A ``.pt``, ``.pth`` or ``.bin`` file that holds a state dict, alone or under
+            ``state_dict`` or ``model``.
+
+    Returns:
+        Tensors by name on the CPU.
+
+    Raises:
+        ValueError: It cannot be read, or holds anything but tensors by name.
+    """
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise what the unpickler happens to stumble over
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{path}: refused. A file of this kind can run code of its maker when it is read, so "
+            "only tensors by name are read from it, and this one holds something else or is "
+            f"damaged ({type(error).__name__}: {reason}); ask its maker for a .safetensors file"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    sound = isinstance(found, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
+    )
+    if not sound:
+        raise ValueError(
+            f"{path}: holds a {type(found).__name__}, and not tensors by name; save the model's "
+            "state_dict()"
+        )
+    return dict(found)
