@@ -61,10 +61,10 @@ def adamw(learner: nn.Module, section: OptimSection) -> torch.optim.AdamW:
     if not groups:
         raise ValueError("the learner has no trainable parameter; unfreeze one or add a head")
     options: dict[str, Any] = {"lr": section.lr, "betas": section.betas, "eps": section.eps}
-    try:
-        return torch.optim.AdamW(groups, fused=True, **options)
-    except RuntimeError:  # before torch 2.4 there is no fused form on a CPU
-        return torch.optim.AdamW(groups, **options)
+    on_cpu = any(parameter.device.type == "cpu" for parameter in learner.parameters())
+    # Before torch 2.4 the CPU has no fused form, which only the first step would say.
+    fused = not on_cpu or tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4)
+    return torch.optim.AdamW(groups, fused=fused, **options)
 
 
 def lr_at(step: int, section: OptimSection, total_steps: int) -> float:

@@ -1,10 +1,14 @@
-"""Every rank holds the whole model: ``none`` in one process, ``ddp`` in several."""
+"""Every rank holds the whole model: ``none`` in one process, ``ddp`` in several.
+
+Before torch 2.4 DDP leaves apart the gradients of a parameter that was used in an earlier
+micro-batch and not in the last one; there they are averaged after the backward pass, not during it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from flava_plugin.sections import OptimSection
 from flava_plugin.train.optim import adamw
 from flava_plugin.train.sharding import OptimizerState
+from flava_plugin.train.sharding.averaging import average_gradients, copy_from_first
 from flava_plugin.train.world import World
+
+TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 
 KINDS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW remembers of a parameter."""
@@ -35,7 +42,11 @@ class Replicated:
     def __init__(self, learner: nn.Module, optim: OptimSection, world: World) -> None:
         self._learner = learner.to(world.device)
         self.module: nn.Module = self._learner
-        if world.size > 1:
+        self._by_hand = world.size > 1 and TORCH < (2, 4)
+        self._averages = self._by_hand
+        if self._by_hand:
+            copy_from_first(self._learner)
+        elif world.size > 1:
             # A step of one modality leaves the others' parameters without gradient, which only
             # this search finds out. Buffers are constants: sending them anew would cost time.
             self.module = DistributedDataParallel(
@@ -47,11 +58,17 @@ class Replicated:
         """Drop every gradient, so that a parameter the step does not reach is not updated."""
         self.optimizer.zero_grad(set_to_none=True)
 
-    def no_sync(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
         """Forward and backward in here add to this rank's gradients only."""
-        if isinstance(self.module, DistributedDataParallel):
-            return self.module.no_sync()
-        return nullcontext()
+        module = self.module
+        waiting = module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+        self._averages = False
+        try:
+            with waiting:
+                yield
+        finally:
+            self._averages = self._by_hand
 
     def backward(self, loss: Tensor) -> None:
         """Add a loss's gradients; over ranks they are averaged.
@@ -60,6 +77,8 @@ class Replicated:
             loss: A scalar that derives from outputs of ``module``.
         """
         torch.autograd.backward(loss)
+        if self._averages:
+            average_gradients(self._learner)
 
     def clip_grad_norm(self, largest: float | None) -> Tensor:
         """Scale all gradients down to a total norm.

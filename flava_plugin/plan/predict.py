@@ -1,0 +1,207 @@
+"""The plan: a recipe's cost on some GPUs, all figures in one object.
+
+Step time on a GPU: executed FLOPs over the dense peak times the assumed MFU, the codebook and fp32
+recipes over the fp32 peak; AdamW moves 28 bytes for each parameter (reads parameter, gradient and
+two moments, writes three). On a CPU everything is timed beforehand (``calibrate.py``).
+Gradients are sent while the backward pass runs; what takes longer than it is waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flava_plugin.plan.activations import kept_by_step, numbers_of
+from flava_plugin.plan.blueprint import ENCODERS, Blueprint, draw, parameters
+from flava_plugin.plan.calibrate import Rates, calibrate
+from flava_plugin.plan.communication import Traffic, bandwidth, traffic
+from flava_plugin.plan.devices import DEVICES, MFU, Device
+from flava_plugin.plan.flops import Flops, step_flops, total
+from flava_plugin.plan.memory import STRATEGIES, Peak, State, peak_of, state_of
+from flava_plugin.plan.options import Options
+from flava_plugin.plan.workload import Work, workload
+from flava_plugin.recipe import Recipe
+
+ADAMW_BYTES = 28
+"""Moved for each fp32 parameter: four numbers read, three written."""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One kind of step on one GPU.
+
+    Attributes:
+        work: What it executes.
+        flops: By part, all micro-batches.
+        traffic: Under the recipe's strategy.
+        seconds: Of computing, of the optimiser, of waiting for other ranks.
+    """
+
+    work: Work
+    flops: dict[str, Flops]
+    traffic: Traffic
+    seconds: dict[str, float]
+
+    @property
+    def total_seconds(self) -> float:
+        """Of the step."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Memory of one GPU under one strategy.
+
+    Attributes:
+        strategy: Its name.
+        checkpointing: Whether every layer is computed anew in the backward pass.
+        state: What stays.
+        peaks: By kind of step.
+        device: Whose allocator and libraries take their share.
+    """
+
+    strategy: str
+    checkpointing: bool
+    state: State
+    peaks: list[Peak]
+    device: Device
+
+    @property
+    def total(self) -> float:
+        """Bytes at the worst moment."""
+        above = max(peak.above for peak in self.peaks)
+        return self.state.steady + self.device.heap * above + self.device.context
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run costs.
+
+    Attributes:
+        recipe: The recipe.
+        options: What was assumed.
+        device: What it runs on.
+        blueprint: The model.
+        steps: By kind of step.
+        memory: Every strategy, without and with checkpointing.
+        own: As the recipe says.
+        mfu: Assumed; 0 on a CPU, which is measured.
+        rates: Measured; None on a GPU.
+        limit: The slowest link, bytes/s, and which it is.
+    """
+
+    recipe: Recipe
+    options: Options
+    device: Device
+    blueprint: Blueprint
+    steps: list[StepPlan]
+    memory: list[MemoryPlan]
+    own: MemoryPlan
+    mfu: float
+    rates: Rates | None
+    limit: tuple[float, str]
+
+    @property
+    def mean_seconds(self) -> float:
+        """Of a step, over the mixture's shares."""
+        return sum(step.work.share * step.total_seconds for step in self.steps)
+
+    @property
+    def samples_per_second(self) -> float:
+        """Of all GPUs together."""
+        return self.recipe.data.global_batch / self.mean_seconds
+
+    @property
+    def hours(self) -> float:
+        """Of the whole run."""
+        return self.recipe.steps * self.mean_seconds / 3600
+
+
+def plan(recipe: Recipe, options: Options) -> Plan:
+    """Work out what a recipe costs.
+
+    Args:
+        recipe: The recipe; none of its files has to be there.
+        options: GPUs and assumptions.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: Parts do not fit together, the batch does not come out even, or an encoder's
+            or codebook's work is not known.
+    """
+    device = DEVICES[options.device]
+    blueprint = draw(recipe, options)
+    works = workload(recipe, blueprint, options)
+    every = int(recipe.sharding.activation_checkpointing)
+    strategy = recipe.sharding.strategy
+    limit = bandwidth(device, options)
+    mfu = options.mfu or MFU
+    rates = None if device.matmul else calibrate(recipe, blueprint, works)
+    steps = []
+    for work in works:
+        flops = step_flops(blueprint, work, every)
+        sent = traffic(blueprint, work, strategy, options.gpus)
+        if rates is None:
+            seconds = _gpu_seconds(blueprint, recipe, device, flops, mfu)
+        else:
+            seconds = _cpu_seconds(blueprint, work, flops, rates)
+        seconds["waiting for other ranks"] = _waiting(sent, flops, seconds["computing"], limit[0])
+        steps.append(StepPlan(work, flops, sent, seconds))
+
+    def memory(name: str, recompute: int) -> MemoryPlan:
+        state = state_of(blueprint, name, options.gpus)
+        numbers = numbers_of(recipe.precision, options.device)
+        on_host = options.device == "cpu"
+        peaks = []
+        for work in works:
+            kept = kept_by_step(blueprint, work, numbers, recompute)
+            peaks.append(peak_of(blueprint, work, kept, state, recipe.data.image, on_host=on_host))
+        return MemoryPlan(name, bool(recompute), state, peaks, device)
+
+    table = [memory(name, recompute) for name in STRATEGIES for recompute in (0, 1)]
+    own = memory(strategy, every)
+    shown = 0.0 if rates else mfu
+    return Plan(recipe, options, device, blueprint, steps, table, own, shown, rates, limit)
+
+
+def _gpu_seconds(
+    blueprint: Blueprint, recipe: Recipe, device: Device, flops: dict[str, Flops], mfu: float
+) -> dict[str, float]:
+    trained = [f.executed for part, f in flops.items() if part not in ("codebook", "contrastive")]
+    exact = [flops[part].executed for part in ("codebook", "contrastive") if part in flops]
+    computing = sum(trained) / (device.matmul[recipe.precision] * mfu)
+    computing += sum(exact) / (device.matmul["fp32"] * mfu)
+    numbers = sum(parameters(blueprint).values())
+    return {"computing": computing, "optimiser": ADAMW_BYTES * numbers / device.bandwidth}
+
+
+def _cpu_seconds(
+    blueprint: Blueprint, work: Work, flops: dict[str, Flops], rates: Rates
+) -> dict[str, float]:
+    computing, encoders = 0.0, []
+    for part, count in flops.items():
+        if part in ENCODERS:
+            encoders.append(rates.layers[work.kind, part])
+            computing += count.executed / encoders[-1]
+    slowest = min(encoders)
+    for part, count in flops.items():
+        if part == "codebook":
+            computing += rates.codebook * work.coded_rows * work.micro_batches
+        elif part.startswith("head ") and rates.heads < float("inf"):
+            computing += count.executed / rates.heads
+        elif part not in ENCODERS:
+            computing += count.executed / slowest
+    starts = len(work.passes) + len(work.first_pass) + 2 * len(work.heads)
+    computing += rates.calls * starts * work.micro_batches
+    counts = parameters(blueprint)
+    updated = sum(counts[part] for part in flops if part in counts)
+    share = updated / sum(counts.values())
+    tensors = share * len([*blueprint.learner.parameters()])
+    return {"computing": computing, "optimiser": rates.adamw * updated + rates.tensor * tensors}
+
+
+def _waiting(sent: Traffic, flops: dict[str, Flops], computing: float, speed: float) -> float:
+    whole = total([*flops.values()])
+    backward = computing * whole.backward / whole.executed
+    return max(0.0, sent.hidden / speed - backward) + (sent.total - sent.hidden) / speed
