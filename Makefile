@@ -8,6 +8,7 @@
 PYTHON ?= python3
 # Versions known to work; none takes the newest that pyproject.toml allows (make clean first).
 CONSTRAINTS ?= constraints.txt
+BENCH ?=
 # Folder of the wheels that make gpu installs from.
 WHEELS ?=
 
@@ -23,13 +24,14 @@ INSTALLED_DEV := $(VENV)/installed-dev.$(notdir $(CONSTRAINTS))
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types soak wheels gpu clean
+.PHONY: help demo test lint types bench soak wheels gpu clean
 
 help:
 	@echo "make demo              install; pretrain, evaluate and report in $(DEMO)"
 	@echo "make test              install with the dev extra; run the tests but gpu and soak"
 	@echo "make lint              ruff: rules and format"
 	@echo "make types             mypy --strict; pydoclint"
+	@echo "make bench             speed and memory against torchmultimodal and Hugging Face"
 	@echo "make soak              the tests that are too long for CI"
 	@echo "make wheels WHEELS=dir fetch what make gpu needs, on a machine with a network"
 	@echo "make gpu WHEELS=dir    the gpu tests, on a machine with torch, a GPU and no network"
@@ -73,6 +75,10 @@ lint: $(INSTALLED_DEV)
 types: $(INSTALLED_DEV)
 	$(BIN)/mypy
 	$(BIN)/pydoclint --quiet flava_plugin
+
+# BENCH passes options on, such as BENCH="--size base --threads 1 --clock cpu".
+bench: $(INSTALLED_DEV)
+	$(BIN)/python -m tests.benchmarks.bench $(BENCH)
 
 soak: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m soak -s
