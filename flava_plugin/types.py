@@ -113,11 +113,12 @@ class Batch:
         modality: Which encoders run.
         image: (B, 3, H, W) float, normalised; or uint8 before ``as_floats``.
         codebook_image: (B, 3, h, w) float in the codebook's range, the same crop; or uint8.
-        codes: (B, P) long, the codebook's targets where they were computed beforehand.
+        codes: (B, P) long, the codebook's targets where they were computed beforehand; ``IGNORE``
+            at patches that nobody predicts, where the codebook leaves these out.
         patch_mask: (B, P) bool, True where the image encoder sees the mask token.
         text: (B, L) long, token ids without masking.
         text_masked: (B, L) long, token ids with masked words replaced.
-        text_padding: (B, L) bool, True at real tokens, False at padding.
+        text_padding: (B, L) bool, True at real tokens, False at padding, which stands behind them.
         word_labels: (B, L) long, the id to predict or ``IGNORE``.
         matched: (B,) bool, True where text and image belong together (the ITM label).
         positives: (B,) bool, rows that MMM and the contrastive loss count.
@@ -192,7 +193,9 @@ class Batch:
 
 
 def _scaled(pixels: Tensor, scale: list[float], shift: list[float]) -> Tensor:
-    """(B, 3, H, W) uint8 -> fp32, a factor and a summand for each channel."""
+    """(B, 3, H, W) uint8 -> fp32, a factor and a summand for each channel; floats stay."""
+    if pixels.is_floating_point():
+        return pixels
     values = pixels.float()
     by_channel = [values.new_tensor(each).view(3, 1, 1) for each in (scale, shift)]
     return values.mul_(by_channel[0]).add_(by_channel[1])

@@ -121,7 +121,8 @@ class DalleCodes(nn.Module):
         if wanted.shape != (len(image), self._patches(image)):
             raise ValueError(
                 f"codebook: wanted is {tuple(wanted.shape)}, but pictures of {tuple(image.shape)} "
-                f"have {len(image)} x {self._patches(image)} patches"
+                f"have {len(image)} x {self._patches(image)} patches; set data.image.codebook_size "
+                f"to {PATCH_SIZE} times the patches along a side of the encoder's picture"
             )
         self._check_range(image)
         codes = torch.full(wanted.shape, IGNORE, dtype=torch.long, device=image.device)

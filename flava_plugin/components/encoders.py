@@ -15,7 +15,11 @@ What the backbone asks of any encoder, built-in or foreign:
   brings its own weights leaves it out.
 - ``reads_positions = True`` where ``forward`` takes as a last argument ``read``, bool over the
   positions of its output, True where somebody reads it, or None for all; it may leave the others
-  out and put NaN there. An encoder without it computes all.
+  out and put NaN there. An encoder without it computes all. An image encoder with it also says
+  ``patch_size`` (pixels).
+- ``draws = True`` on a module that draws random numbers in training otherwise than by torch's
+  dropout layers or a rate in an attribute ``dropout``. Rows must not depend on each other: masked
+  and clean ones may go through in one forward.
 
 Parameters bear torchmultimodal's names. The poolers are there for that reason alone: the released
 weights have them, and no pretraining loss reads them.
@@ -108,6 +112,12 @@ class ImageEncoder(nn.Module):
         parts, side = self.embeddings, self.patch_size
         patches = parts.patch_embeddings(image, interpolate_pos_encoding=True)
         if patch_mask is not None:
+            if patch_mask.shape != patches.shape[:2]:
+                raise ValueError(
+                    f"patch_mask is {tuple(patch_mask.shape)}, but images of {image.shape[2]} x "
+                    f"{image.shape[3]} pixels have {tuple(patches.shape[:2])} patches; masks are "
+                    "made for data.image.size"
+                )
             patches = torch.where(patch_mask[..., None], parts.mask_token, patches)
         joined = torch.cat([parts.cls_token.expand(len(image), -1, -1), patches], dim=1)
         grid = (image.shape[2] // side, image.shape[3] // side)

@@ -5,9 +5,11 @@ What the learner asks of any head, built-in or foreign:
 - It is built from ``Widths`` and is a module with ``forward(features, batch)``.
 - ``needs``, if it has one, names the fields of ``Features`` it reads, or the positions of a field:
   ``fused.cls`` (the first), ``text_masked.words``, ``fused.patches`` (where masked heads predict).
-  Positions that no head names may not be computed and hold NaN then. Without ``needs`` the backbone
+  Positions that no head names may not be computed and hold NaN then; what stands at padding means
+  nothing. Without ``needs`` the backbone
   computes every field the batch allows.
-- ``needs_codes = True`` where it reads ``batch.codes``; the learner then runs the codebook.
+- ``needs_codes = True`` where it reads ``batch.codes``; the learner then runs the codebook. With
+  ``"predicted"`` it reads them at predicted patches only, and others may be ``IGNORE``.
 - ``recipe_init = True`` where the recipe's ``init_std`` is to fill its weights.
 
 Legend for shapes: B rows, P patches, L tokens, N predicted positions, D width, V vocabulary.
@@ -114,7 +116,7 @@ class PatchTokens(nn.Module):
     """
 
     recipe_init = True
-    needs_codes = True
+    needs_codes = "predicted"
 
     def __init__(
         self, widths: Widths, /, *, reads: Literal["image", "fused"], norm_eps: NormEps = 1e-5

@@ -232,6 +232,7 @@ class Flava:
             keys=keys,
             patch_grid=self.patch_grid,
             with_codebook=self.learner.codebook is not None,
+            padded_whole=self.recipe.model.padding == "released",
         )
         if matched is not None:
             batch = replace(batch, matched=matched)
@@ -245,7 +246,7 @@ class Flava:
             field: Such as ``fused``, or positions of it such as ``fused.cls``.
 
         Returns:
-            The field; positions that were not asked for are NaN.
+            The field; positions that were not asked for may be NaN.
         """
         with self.evaluating():
             found: Features = self.learner.backbone(batch, frozenset({field}))

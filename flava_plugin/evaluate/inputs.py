@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from flava_plugin.data.collate import collate, pixel_scale
+from flava_plugin.data.collate import Padding, collate, pixel_scale, split
 from flava_plugin.data.tokenizer import Tokenizer
 from flava_plugin.data.transforms import prepare_plain
 from flava_plugin.sections import DataSection
@@ -26,6 +26,7 @@ def make_batch(
     keys: Sequence[Key] | None,
     patch_grid: int,
     with_codebook: bool,
+    padded_whole: bool = False,
 ) -> Batch:
     """Make a batch; every row counts for the masked losses.
 
@@ -38,6 +39,8 @@ def make_batch(
             same for every seed of a recipe; None hides nothing.
         patch_grid: Patches of a side of the image.
         with_codebook: Whether there is a codebook, whose picture is made where something is hidden.
+        padded_whole: Whether texts of pairs are as long as they may be, for a model that attends
+            to padding.
 
     Returns:
         The batch, on the CPU, without the samples' labels.
@@ -60,13 +63,17 @@ def make_batch(
     ]
     # labels may be there for some samples only; no head of an evaluation reads them
     items = [replace(item, extra={}) for item in items]
-    return collate(
+    batch = collate(
         items,
         modality,
         pad_id=tokenizer.pad_id,
         pixels=pixel_scale(data.image),
         count_all=True,
-    ).as_floats()
+    )
+    if padded_whole and modality == "pair":
+        whole = Padding(tokenizer.pad_id, data.text.pair_length, {})
+        (batch,) = split(batch, len(batch), whole)
+    return batch.as_floats()
 
 
 def refuse_single(values: object) -> None:

@@ -48,21 +48,15 @@ def attend(
         kernel: How; ``auto`` takes what was measured to be fastest for the device and dtype.
 
     Returns:
-        (n, H, d).
-
-    Raises:
-        ValueError: ``varlen`` is asked for where there is none.
+        (n, H, d). Where ``varlen`` cannot be, such as in an evaluation in fp32, ``auto`` decides.
     """
-    if kernel == "varlen" or (kernel == "auto" and keys.index is not None):
-        if has_varlen(query.device, query.dtype) and not dropout:
-            return varlen_attention(query, key, value, queries, keys)
-        if kernel == "varlen":
-            raise ValueError(
-                f"attention: 'varlen' needs CUDA, bf16, no dropout and torch 2.10 or later; here "
-                f"are {query.device.type}, {query.dtype}, dropout {dropout} and torch "
-                f"{torch.__version__}; take attention: auto"
-            )
-    if kernel == "auto":
+    # Padding that was not left out needs a mask, which this kernel has not.
+    no_mask = keys.index is not None or keys.real is None
+    packed = keys.index is not None or kernel == "varlen"
+    fits = kernel in ("auto", "varlen") and packed and no_mask and not dropout
+    if fits and has_varlen(query.device, query.dtype):
+        return varlen_attention(query, key, value, queries, keys)
+    if kernel in ("auto", "varlen"):
         plain = (query.device.type, query.dtype) in PLAIN_IS_FASTER
         kernel = "plain" if plain else "fused"
     function = plain_attention if kernel == "plain" else F.scaled_dot_product_attention
@@ -105,6 +99,25 @@ def plain_attention(
     if dropout_p:
         weights = F.dropout(weights, dropout_p)
     return weights @ value
+
+
+def check_kernel(kernel: Kernel, device: torch.device, *, bf16: bool) -> None:
+    """Refuse a kernel that a run could never use.
+
+    Args:
+        kernel: The recipe's ``attention``.
+        device: Where the run computes.
+        bf16: Whether it trains in bf16.
+
+    Raises:
+        ValueError: ``varlen`` is asked for where there is none.
+    """
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    if kernel == "varlen" and not has_varlen(device, dtype):
+        raise ValueError(
+            f"attention: 'varlen' needs CUDA, precision: bf16 and torch 2.10 or later; here are "
+            f"{device.type}, {dtype} and torch {torch.__version__}; take attention: auto"
+        )
 
 
 def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:

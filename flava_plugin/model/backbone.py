@@ -54,7 +54,7 @@ class Backbone(nn.Module):
             for module in self.modules():
                 if isinstance(module, EncoderStack):
                     module.may_pack = False
-        self._drops = any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.modules())
+        self._drops = any(map(draws, self.modules()))
 
     def forward(self, batch: Batch, needs: frozenset[str]) -> Features:
         """Compute the features asked for, and nothing else.
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
         Args:
             batch: A batch of any modality.
             needs: Fields of ``Features``, or positions of them such as ``fused.cls``; other
-                positions of such a field are NaN.
+                positions of such a field may be NaN.
 
         Returns:
             Those fields; one that the batch cannot give is refused (``inputs_of``).
@@ -76,15 +76,20 @@ class Backbone(nn.Module):
         fused_image = "image" if batch.patch_mask is None else "image_masked"
         fused_text = "text" if batch.text_masked is None else "text_masked"
         whole = {fused_image, fused_text} if "fused" in asked else set()
+        last: Reads = {**views, **dict.fromkeys(whole)}
+        # The cached contrastive loss runs the clean passes twice and replays the same random
+        # numbers, so with dropout these come first, by themselves, and whole: what else is read in
+        # the second time must not change what is drawn.
+        drops = self.training and self._drops
+        if drops:
+            last |= {view: None for view in last if not view.endswith("_masked")}
         encoded = encode_views(
             batch,
             self.image_encoder,
             self.text_encoder,
-            {**views, **dict.fromkeys(whole)},
+            last,
             states=views,
-            # With dropout they must not: the cached contrastive loss runs the clean passes twice
-            # and replays the same random numbers, so these must come first and by themselves.
-            join=not (self.training and self._drops),
+            join=not drops,
             padding_is_read=self.padding == "released",
         )
         states = {view: encoded[view][1] for view in VIEWS & asked.keys()}
@@ -168,6 +173,22 @@ def project(projection: nn.Module, states: Tensor) -> Tensor:
     with torch.autocast(states.device.type, enabled=False):
         projected: Tensor = projection(states[:, 0].float().clone())
     return projected
+
+
+def draws(module: nn.Module) -> bool:
+    """Whether a module draws random numbers in training, as far as its kind tells.
+
+    Args:
+        module: Any module; one of a foreign encoder says so by ``draws = True`` where it is none
+            of torch's dropout layers.
+
+    Returns:
+        True for dropout above 0.
+    """
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    rate = getattr(module, "dropout", 0)
+    return bool(getattr(module, "draws", False)) or (isinstance(rate, float) and rate > 0)
 
 
 def width_of(encoder: nn.Module, place: str) -> int:

@@ -1,4 +1,7 @@
-"""How the built-in layers are computed, which changes time and memory and no result."""
+"""How the built-in layers are computed, which changes time and memory and no result.
+
+But for dropout: what it drops depends on the shapes it is given, so on packing and padding.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from flava_plugin.model.attention_kernels import Kernel
 TEXT_MULTIPLE = 32
 """Compiled layers see texts padded to a multiple of this many tokens, so that few shapes occur:
 three for captions of up to 77 tokens, sixteen for texts of up to 512."""
+
+WHOLE = 1 << 20
+"""Longer than any text: with it every text is padded to the longest that the recipe allows."""
 
 SHAPES_KEPT = 64
 """Shapes for which torch keeps a compiled layer; beyond them it would run uncompiled."""
@@ -53,6 +59,22 @@ def compile_layers(module: nn.Module, *, backend: str = "inductor") -> None:
             part.may_pack = False
             for layer in part.layer[:-1]:
                 layer.compile(dynamic=False, backend=backend)
+
+
+def text_multiple(*, compiled: bool, padding_is_read: bool) -> int:
+    """Choose of how many tokens the length of a micro-batch's texts is to be a multiple.
+
+    Args:
+        compiled: Whether layers are compiled.
+        padding_is_read: Whether the multimodal encoder attends to padding (``padding: released``).
+            Its results depend on how much there is, so there is always the most, as upstream.
+
+    Returns:
+        1 for as long as the longest text.
+    """
+    if padding_is_read:
+        return WHOLE
+    return TEXT_MULTIPLE if compiled else 1
 
 
 def compiled_graphs() -> int:

@@ -123,11 +123,13 @@ def reading_of(layout: Layout, read: Tensor) -> Reading:
 
     Args:
         layout: Of all tokens.
-        read: (R, L) bool, True where the output is read; nowhere on padding.
+        read: (R, L) bool, True where the output is read; padding is passed over.
 
     Returns:
         The tokens and their layouts.
     """
+    if layout.index is not None and layout.real is not None:
+        read = read & layout.real  # there is nothing at padding
     rows, length = read.shape
     places = read.flatten().nonzero().squeeze(1)
     source = places

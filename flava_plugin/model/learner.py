@@ -20,6 +20,7 @@ from flava_plugin.model.attention_kernels import Kernel
 from flava_plugin.model.backbone import Backbone, fields_of
 from flava_plugin.model.execution import set_execution
 from flava_plugin.model.parts import build_backbone, build_part, widths_of
+from flava_plugin.model.reads import parse_needs
 from flava_plugin.sections import ModelSection, ObjectiveSection
 from flava_plugin.types import Batch, Features, Modality, predicted_positions
 
@@ -156,8 +157,10 @@ class Learner(nn.Module):
             return batch, {}
         everything = fields_of(batch)
         needs = (getattr(head, "needs", everything) for head in heads.values())
-        if any(getattr(head, "needs_codes", False) for head in heads.values()):
-            batch = self.with_codes(batch, only_predicted=self.training)
+        codes = {getattr(head, "needs_codes", False) for head in heads.values()} - {False}
+        if codes:
+            some = self.training and codes == {"predicted"}
+            batch = self.with_codes(batch, only_predicted=some)
         features: Features = self.backbone(batch, frozenset().union(*needs))
         return batch, {name: head(features, batch) for name, head in heads.items()}
 
@@ -220,6 +223,22 @@ class Learner(nn.Module):
             )
 
 
+def hides(learner: Learner) -> bool:
+    """Whether an objective predicts what is hidden; fine-tuning sees whole inputs.
+
+    Args:
+        learner: The learner.
+
+    Returns:
+        True where a head reads masked inputs or predicted positions, or a loss has them as target.
+    """
+    needs = {need for head in learner.heads.values() for need in getattr(head, "needs", ())}
+    targets = {getattr(learner.loss_of(name), "target", None) for name in learner.heads}
+    fields = {tuple(need.partition(".")[::2]) for need in needs}
+    read = any(field.endswith("_masked") or at in ("words", "patches") for field, at in fields)
+    return read or bool(targets & {"words", "patches"})
+
+
 def build_learner(
     model: ModelSection,
     objectives: Mapping[str, ObjectiveSection],
@@ -263,6 +282,10 @@ def build_learner(
         heads[name] = build_part(
             registry.heads, objective.head, f"{place}.head", widths, model=model, seed=seed
         )
+        try:
+            parse_needs(getattr(heads[name], "needs", ()))
+        except ValueError as error:
+            raise ValueError(f"{place}.head: {error}") from error
         losses[name] = build_part(
             registry.losses, objective.loss, f"{place}.loss", model=model, seed=seed
         )

@@ -134,7 +134,9 @@ def _read_at(batch: Batch, encoder: nn.Module, view: str, reads: Reads) -> Tenso
         return None
     image_length = 0
     if batch.image is not None and view.startswith("image"):
-        patch = cast(int, encoder.patch_size)
+        patch = getattr(encoder, "patch_size", None)
+        if not isinstance(patch, int):
+            return None  # how many positions there are is not known, so all are read
         height, width = batch.image.shape[-2:]
         image_length = 1 + (height // patch) * (width // patch)
     return positions_of(batch, view, read, image_length)

@@ -25,8 +25,9 @@ from flava_plugin.data.loader import load_steps
 from flava_plugin.data.reading import BadSample
 from flava_plugin.evaluate.inference import Flava
 from flava_plugin.evaluate.tasks import run_tasks
-from flava_plugin.model.execution import TEXT_MULTIPLE, compile_layers, compiled_graphs
-from flava_plugin.model.learner import Learner, build_learner
+from flava_plugin.model.attention_kernels import check_kernel
+from flava_plugin.model.execution import compile_layers, compiled_graphs, text_multiple
+from flava_plugin.model.learner import build_learner, hides
 from flava_plugin.recipe import Recipe, RecipeError
 from flava_plugin.train import checkpoint, initialise, run_folder
 from flava_plugin.train.balance import Balance
@@ -58,6 +59,7 @@ def train(recipe: Recipe) -> None:
         stack.callback(disconnect)
         world = connect(recipe.device)
         request = stack.enter_context(StopRequest())
+        check_kernel(recipe.attention, world.device, bf16=recipe.precision == "bf16")
 
         # Where the run stands
         found = checkpoint.newest(run_dir)
@@ -120,8 +122,10 @@ def train(recipe: Recipe) -> None:
             size=world.size,
             patch_grid=math.isqrt(cast(int, learner.backbone.image_encoder.num_patches)),
             with_codebook=any(getattr(h, "needs_codes", False) for h in learner.heads.values()),
-            masked=_hides(learner),
-            text_multiple=TEXT_MULTIPLE if recipe.compile else 1,
+            masked=hides(learner),
+            text_multiple=text_multiple(
+                compiled=recipe.compile, padding_is_read=recipe.model.padding == "released"
+            ),
         )
         if writes:
             run_folder.describe(run_dir, recipe.to_yaml())
@@ -224,14 +228,6 @@ def _way_out(run_dir: Path) -> str:
         f"{run_dir} holds a checkpoint of a recipe that differs so: undo the change, or set "
         f"another run_dir to start anew; what may change is {', '.join(run_folder.CHANGEABLE)}"
     )
-
-
-def _hides(learner: Learner) -> bool:
-    """Whether an objective predicts what is hidden; fine-tuning sees whole inputs."""
-    named = {need for head in learner.heads.values() for need in getattr(head, "needs", ())}
-    needs = {need.partition(".")[0] for need in named}
-    targets = {getattr(learner.loss_of(name), "target", None) for name in learner.heads}
-    return bool(targets & {"words", "patches"} or needs & {"image_masked", "text_masked"})
 
 
 def _of_all_ranks(records: list[BadSample], world: World) -> list[BadSample]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from flava_plugin.model.learner import Learner
 from flava_plugin.train.global_loss import Embeddings, GlobalLoss, Gradients, differentiate
+from flava_plugin.train.heap import give_back
 from flava_plugin.train.sharding import Strategy
 from flava_plugin.train.world import World
 from flava_plugin.types import Batch
@@ -103,6 +104,8 @@ def train_step(
                     sums[name] += term.detach()
                 total = total + factor * term
             strategy.backward(total)
+        del outputs, total, term  # and with them the graph
+        give_back(index, world.device)
     summed = world.sum_over_ranks(torch.stack(list(sums.values())))
     means = summed / torch.tensor([max(n, 1) for n in counts.values()], device=world.device)
     return dict(zip(counts, means.unbind(), strict=True))

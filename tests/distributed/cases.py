@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from flava_plugin.model.learner import Learner
 from flava_plugin.sections import OptimSection, ShardingSection
-from flava_plugin.train.sharding import Strategy, make_strategy
+from flava_plugin.train.sharding import Strategy, make_strategy, replicated
 from flava_plugin.train.step import train_step
 from flava_plugin.train.world import World
 from flava_plugin.types import Batch, Modality
@@ -182,7 +182,17 @@ def hand_over(world: World) -> dict[str, Tensor]:
     return found | {f"next/{name}": tensor for name, tensor in strategy.full_state().items()}
 
 
+def averaged_by_hand(world: World) -> dict[str, Tensor]:
+    """What torch before 2.4 gets instead of DDP, under any torch."""
+    newer, replicated.TORCH = replicated.TORCH, (2, 3)
+    try:
+        return {**gradients(world), **{f"idle/{n}": t for n, t in idle_heads(world).items()}}
+    finally:
+        replicated.TORCH = newer
+
+
 def everything(world: World) -> dict[str, Tensor]:
     """All of the above in one start of the ranks, which takes longer than they do."""
     found = {**parity(world), **hand_over(world)}
+    found |= {f"by hand/{n}": t for n, t in averaged_by_hand(world).items()}
     return found | {f"collectives/{n}": t for n, t in meeting.collectives(world).items()}

@@ -63,6 +63,13 @@ def test_ranks_change_nothing(alone: Tensors, together: Tensors, case: str) -> N
     assert_same(part(together, case), part(alone, case))
 
 
+def test_averaging_by_hand_is_what_ddp_does(alone: Tensors, together: Tensors) -> None:
+    found = part(together, "by hand/")
+    assert_same(part(found, "idle/"), part(alone, "idle/"))
+    gradients = {name: t for name, t in found.items() if not name.startswith("idle/")}
+    assert_same(gradients, part(alone, "gradients/"))
+
+
 def test_recomputing_changes_nothing(alone: Tensors, together: Tensors) -> None:
     for accumulation in (1, 4):
         expected = part(alone, f"gradients/pair, uneven/{accumulation}/")

@@ -7,7 +7,7 @@ import torch
 from tiny_flava import image_batch, pair_batch, text_batch, tiny_learner
 from torch import nn
 
-from flava_plugin.model.backbone import Backbone, fields_of
+from flava_plugin.model.backbone import Backbone, draws, fields_of
 from flava_plugin.types import Batch, Features
 
 
@@ -51,20 +51,33 @@ def test_clean_and_masked_in_one_forward_equal_two() -> None:
         torch.testing.assert_close(getattr(together, name), alone, rtol=1e-5, atol=1e-6)
 
 
-def test_dropout_is_replayed_by_the_embedding_pass() -> None:
+@pytest.mark.parametrize("embeddings", [True, False])
+@pytest.mark.parametrize(
+    ("masked", "more"), [(True, "fused"), (False, "fused.cls"), (True, "image"), (True, "text")]
+)
+def test_dropout_is_replayed_by_the_embedding_pass(
+    masked: bool, more: str, embeddings: bool
+) -> None:
     """The cached contrastive loss relies on it: same seed, same clean passes."""
     encoder = {"layers": 1, "width": 32, "heads": 4, "dropout": 0.3}
     model = backbone(
         image_encoder={"type": "flava_image", "image_size": 32, "patch_size": 8, **encoder},
         text_encoder={"type": "flava_text", **encoder},
     )
-    batch = pair_batch()
+    if not embeddings:  # as in an encoder of which only the layers drop
+        for part in model.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
+        model._drops = any(map(draws, model.modules()))
+    batch = pair_batch(padded=True)
+    if not masked:
+        batch = replace(batch, patch_mask=None, text_masked=None, word_labels=None)
     projected = frozenset({"image_projected", "text_projected"})
     with torch.random.fork_rng():
         torch.manual_seed(3)
         cached = model(batch, projected)
         torch.manual_seed(3)
-        again = model(batch, projected | {"fused"})
+        again = model(batch, projected | {more})
     assert torch.equal(cached.image_projected, again.image_projected)
     assert torch.equal(cached.text_projected, again.text_projected)
 

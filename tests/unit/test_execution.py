@@ -8,6 +8,7 @@ from tiny_flava import mean_losses, pair_batch, text_batch, tiny_learner
 from torch import Tensor
 
 from flava_plugin.data.collate import Padding, split
+from flava_plugin.model import execution
 from flava_plugin.model.execution import compile_layers, compiled_graphs, set_execution
 from flava_plugin.model.learner import Learner
 from flava_plugin.types import IGNORE, Batch
@@ -57,6 +58,21 @@ def test_compiled_layers_change_nothing_and_are_counted() -> None:
     for batch in batches:
         gradients(learner, batch)
     assert compiled_graphs() == compiled, "shapes seen before are not compiled anew"
+
+
+def test_attending_to_padding_there_is_always_as_much_of_it() -> None:
+    learner, whole = tiny_learner(padding="released"), pair_batch(rows=6, padded=True)
+    multiple = execution.text_multiple(compiled=False, padding_is_read=True)
+    padding = Padding(0, multiple, {"pair": 15})
+    losses = []
+    for rows in (6, 2, 1):
+        parts = split(whole, rows, padding)
+        assert all(part.text.shape[1] == 15 for part in parts)  # type: ignore[union-attr]
+        sums = [learner(part)["itm"] for part in parts]
+        losses.append(torch.stack(sums).sum())
+    torch.testing.assert_close(losses[1], losses[0])
+    torch.testing.assert_close(losses[2], losses[0])
+    assert execution.text_multiple(compiled=False, padding_is_read=False) == 1
 
 
 def test_texts_are_padded_to_few_lengths_for_the_compiler() -> None:

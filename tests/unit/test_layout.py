@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 import torch
 from torch import Tensor
 
+from flava_plugin.model import attention_kernels
 from flava_plugin.model import layout as layouts
 from flava_plugin.model.attention import EncoderStack
-from flava_plugin.model.attention_kernels import attend, has_varlen
+from flava_plugin.model.attention_kernels import attend, check_kernel, has_varlen
 from flava_plugin.model.execution import set_execution
 from flava_plugin.model.layout import Layout, lay_out, reading_of
 
@@ -127,9 +131,60 @@ def test_dropout_drops_the_same_share_under_both_kernels() -> None:
         assert abs(float(mixed.mean()) - 1) < 0.02 and float(mixed.std()) > 0.02
 
 
+def by_hand(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    first: Tensor,
+    begins: Tensor,
+    most: int,
+    longest: int,
+) -> Tensor:
+    """What torch's ``varlen_attn`` computes, row by row."""
+    rows = []
+    for row in range(len(first) - 1):
+        own = slice(int(first[row]), int(first[row + 1]))
+        others = slice(int(begins[row]), int(begins[row + 1]))
+        assert own.stop - own.start <= most and others.stop - others.start <= longest
+        q, k, v = (x.transpose(0, 1) for x in (query[own], key[others], value[others]))
+        weights = torch.softmax(q @ k.transpose(1, 2) / q.shape[-1] ** 0.5, dim=-1)
+        rows.append((weights @ v).transpose(0, 1))
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("lengths", [(7, 3, 5), (7, 7, 6), (7, 7, 7)])
+@pytest.mark.parametrize("may_pack", [True, False])
+def test_variable_length_attention_sees_no_padding(
+    monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, ...], may_pack: bool
+) -> None:
+    from torch.nn import attention
+
+    monkeypatch.setattr(attention_kernels, "has_varlen", lambda device, dtype: True)
+    fake = types.ModuleType("torch.nn.attention.varlen")
+    fake.varlen_attn = by_hand  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", fake)
+    monkeypatch.setattr(attention, "varlen", fake, raising=False)
+    padding = torch.arange(LENGTH)[None] < torch.tensor(lengths)[:, None]
+    module, found = stack(), []
+    module.may_pack = may_pack
+    for kernel in ("varlen", "fused"):
+        set_execution(module, attention=kernel)  # type: ignore[arg-type]
+        read = READ & padding
+        found.append((module(states(), padding).padded()[padding], module(states(), padding, read)))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1].values, found[1][1].values)
+
+
 def test_variable_length_attention_is_refused_by_name_where_there_is_none() -> None:
-    assert not has_varlen(torch.device("cpu"), torch.bfloat16)
-    module = stack().float()
-    set_execution(module, attention="varlen")
-    with pytest.raises(ValueError, match="'varlen' needs CUDA, bf16, .*cpu.*take attention: auto"):
-        module(states().float(), PADDING)
+    cpu = torch.device("cpu")
+    assert not has_varlen(cpu, torch.bfloat16)
+    with pytest.raises(ValueError, match="'varlen' needs CUDA, .*cpu.*take attention: auto"):
+        check_kernel("varlen", cpu, bf16=True)
+    check_kernel("auto", cpu, bf16=False)
+
+
+def test_padding_is_read_by_nobody() -> None:
+    everywhere = torch.ones_like(PADDING)
+    found = stack()(states(), PADDING, everywhere)
+    assert len(found.values) == int(PADDING.sum())
+    torch.testing.assert_close(found.values, stack()(states(), PADDING).values)

@@ -149,8 +149,8 @@ def cached(found: Mapping[str, Any]) -> str:
     ]
     return (
         aligned(["cached contrastive step, MiB", "built", "peak", "above"], lines)
-        + f"\npeaks, large over small: {found['ratio']:.2f}  "
+        + f"\npeaks after as many rows, large over small: {found['ratio']:.2f}  "
         + verdict(found["ratio"], goals.CACHED_MEMORY, at_most=True)
-        + f"; of what the step adds: {found['ratio_of_step']:.2f}"
+        + f"; after one step of each: {found['ratio_of_one_step']:.2f}"
         + f"\ngradients against the plain step: {found['gradient_error']:.1e} ({found['tensor']})"
     )

@@ -19,7 +19,7 @@ class VqaAnswers(nn.Module):
         dropout: Share dropped before the linear layer.
     """
 
-    needs = frozenset({"fused"})
+    needs = frozenset({"fused.cls"})
 
     def __init__(self, widths: Widths, /, *, num_answers: int, dropout: float = 0.1) -> None:
         super().__init__()
