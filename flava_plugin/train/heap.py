@@ -1,7 +1,7 @@
 """The C library's heap, which keeps what tensors on a CPU give back.
 
 Micro-batches differ in the length of their texts, so a tensor seldom fits where the last one was,
-and the process grows with the micro-batches it has seen: by 40 % in a step of 64 on the embedded
+and the process grows with the micro-batches it has seen: by a third in a step of 64 on the embedded
 data (``make bench BENCH="--cached"``). Having large tensors mapped one by one instead
 (``M_MMAP_THRESHOLD``) cost a fifth of the speed there.
 """
@@ -14,9 +14,10 @@ from functools import cache
 
 import torch
 
-TRIM_EVERY = 6
-"""Micro-batches between two trims. A trim has pages cleared anew: every 8th cost 6 % of the time of
-a step of 32 micro-batches, every 4th 14 % (``tests/benchmarks/RESULTS.md``)."""
+TRIM_EVERY = 4
+"""Micro-batches between two trims. A trim has pages cleared anew: every 4th cost 14 % of the time of
+a step of 32 micro-batches and keeps the peak at 4,096 rows within 1.2 times that at 512; every 8th
+cost 6 % and does not (``tests/benchmarks/RESULTS.md``)."""
 
 
 @cache
