@@ -77,7 +77,8 @@ def run_convert(arguments: argparse.Namespace) -> int:
     Returns:
         0 done, 1 the result does not compute the same or cannot be written, 2 refused.
     """
-    from flava_plugin.cli.weights_convert import DifferentError, convert
+    from flava_plugin.cli.weights_convert import convert
+    from flava_plugin.cli.weights_target import DifferentError
 
     try:
         convert(

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from flava_plugin.cli.weights_source import Heads, Source, read_source
-from flava_plugin.model.hugging_face_folder import CONFIG, WEIGHTS
+from flava_plugin.cli.weights_target import DifferentError, check_target, put
 from flava_plugin.model.weights import (
     HEAD_NORM_EPS,
     PADDING,
@@ -28,10 +28,6 @@ from flava_plugin.model.weights_file import Settings, read_pickled, read_safeten
 from flava_plugin.model.weights_names import Format
 from flava_plugin.model.weights_shapes import OBJECTIVES, Sizes, sizes_of
 from flava_plugin.train import durable
-
-
-class DifferentError(Exception):
-    """The result does not compute what the source computes, or cannot be written."""
 
 
 def convert(
@@ -80,7 +76,7 @@ def convert(
     try:
         _write(temporary, read, settings, goal, model_only=model_only)
         _compare(temporary, read, settings, goal)
-        _put(temporary, target)
+        put(temporary, target)
     except (OSError, SafetensorError) as error:
         raise DifferentError(f"{target} cannot be written: {error}") from error
     finally:
@@ -89,39 +85,6 @@ def convert(
         else:
             temporary.unlink(missing_ok=True)
     print(f"wrote {target}")
-
-
-def check_target(source: Path, target: Path, goal: Format, *, force: bool) -> None:
-    """Refuse a target before any work is done.
-
-    Args:
-        source: The source.
-        target: What is to be written.
-        goal: Whose names.
-        force: Whether it may be replaced.
-
-    Raises:
-        ValueError: It exists, is the source, lies in no folder, or has a wrong ending.
-    """
-    if not target.resolve().parent.is_dir():
-        raise ValueError(f"{target}: no such folder; make {target.parent} first")
-    if target.resolve() == source.resolve():
-        raise ValueError(f"{target}: is the source; write to another place")
-    if goal == "hugging_face":
-        if target.suffix in (".safetensors", ".pt"):
-            raise ValueError(f"{target}: Hugging Face reads folders; name one without an ending")
-    elif target.suffix != ".safetensors" and (goal, target.suffix) != ("torchmultimodal", ".pt"):
-        raise ValueError(
-            f"{target}: name a .safetensors file, or for torchmultimodal a .pt file if it must be"
-        )
-    if target.exists() or target.is_symlink():
-        if not force:
-            raise ValueError(f"{target}: exists; --force replaces it")
-        if target.is_dir() is not (goal == "hugging_face") or target.is_symlink():
-            raise ValueError(f"{target}: is not what would be written there; remove it by hand")
-        held = {path.name for path in target.iterdir()} if target.is_dir() else set()
-        if strange := sorted(held - {CONFIG, WEIGHTS}):
-            raise ValueError(f"{target}: holds {strange[0]} besides weights; remove it by hand")
 
 
 def check_sizes(source: Source, goal: Format) -> None:
@@ -169,6 +132,16 @@ def _notes(source: Source, goal: Format, *, model_only: bool) -> list[str]:
     lacking = [name for name in OBJECTIVES if name not in objectives]
     if model_only:
         lacking = [] if goal != "hugging_face" or "contrastive" in objectives else ["contrastive"]
+    for name, weight in source.loss_weights.items():
+        if name in objectives and goal == "flava_plugin":
+            notes.append(
+                f"set objectives.{name}.weight: {weight:g}, as the source weighs this loss"
+            )
+        elif name in objectives:
+            notes.append(
+                f"the source weighs the loss of {name} by {weight:g}; that is not written, so set "
+                f"it in {goal} again"
+            )
     if lacking:
         notes.append(f"the source has no weights for {', '.join(lacking)}; they are left out")
     return notes
@@ -239,8 +212,7 @@ def _compare(temporary: Path, source: Source, settings: Settings, goal: Format) 
     print(f"largest: {found.worst:.1e}, admitted: {TOLERANCE:.0e} of the largest value, at least 1")
     if not found.worst <= TOLERANCE:
         raise DifferentError(
-            f"the result differs by {found.worst:.1e}, more than {TOLERANCE:.0e}: no file is left. "
-            "If the source does not say its attention heads, give them with --heads"
+            f"the result differs by {found.worst:.1e}, more than {TOLERANCE:.0e}; no file is left"
         )
     if settings.norm_eps != common.norm_eps:
         other = _target(temporary, sizes, replace(common, norm_eps=settings.norm_eps), goal)
@@ -258,15 +230,3 @@ def _target(temporary: Path, sizes: Sizes, settings: Settings, goal: Format) -> 
     state = read_pickled(temporary) if pickled else read_safetensors(temporary)[0]
     ours = check(state) if goal == "flava_plugin" else from_torchmultimodal(state)
     return runner(goal, ours, sizes, settings)
-
-
-def _put(temporary: Path, target: Path) -> None:
-    """Give the finished result its name; an old folder goes only once the new one is there."""
-    if target.is_dir():
-        old = target.with_name(f"{durable.TEMPORARY}old-{os.getpid()}-{target.name}")
-        target.rename(old)
-        temporary.rename(target)
-        shutil.rmtree(old)
-    else:
-        temporary.replace(target)
-    durable.sync(target.resolve().parent)

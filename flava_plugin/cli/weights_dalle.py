@@ -48,13 +48,18 @@ def run(arguments: argparse.Namespace) -> int:
         arguments: ``source``, ``target`` and ``force``.
 
     Returns:
-        The exit code.
+        0 done, 1 the result does not compute the same or cannot be written, 2 refused.
     """
+    from flava_plugin.cli.weights_target import DifferentError
+
     try:
         convert(arguments.source, arguments.target, force=arguments.force)
-    except (ValueError, OSError) as error:
+    except (DifferentError, OSError) as error:
         print(f"flava weights dalle: {error}", file=sys.stderr)
         return 1
+    except ValueError as error:
+        print(f"flava weights dalle: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -67,20 +72,18 @@ def convert(source: Path, target: Path, *, force: bool = False) -> None:
         force: Whether to replace it.
 
     Raises:
-        ValueError: The source is refused, the target exists, or the check fails.
+        ValueError: The source or the target is refused; nothing was written.
+        DifferentError: The result differs, or the disk fails; nothing is left.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    from flava_plugin.cli.weights_target import DifferentError
     from flava_plugin.data.dalle_file import check_shapes, read_dalle
     from flava_plugin.data.dalle_pickle import read_published
     from flava_plugin.train.durable import TEMPORARY, sync
 
-    if target.suffix != ".safetensors":
-        raise ValueError(f"{target}: the file is safetensors; call it so")
-    if not target.resolve().parent.is_dir():
-        raise ValueError(f"{target}: no such folder; make it first")
-    if target.exists() and not force:
-        raise ValueError(f"{target} exists; give --force to replace it")
+    check_places(source, target, force=force)
     if source.suffix == ".safetensors":
         state = read_dalle(source, renamed=True)
     else:
@@ -95,11 +98,42 @@ def convert(source: Path, target: Path, *, force: bool = False) -> None:
         result = check(temporary, state, hidden, codes, blocks)
         sync(temporary)
         temporary.replace(target)
+    except (OSError, SafetensorError) as error:
+        raise DifferentError(f"{target} cannot be written: {error}") from error
+    except DifferentError as error:
+        raise DifferentError(f"{target}: {error}; no file is left") from error
     finally:
         temporary.unlink(missing_ok=True)
     sync(target.resolve().parent)
     parameters = sum(value.numel() for value in state.values())
     print(f"{target}: {parameters:,} parameters, {codes} codes; {result}")
+
+
+def check_places(source: Path, target: Path, *, force: bool) -> None:
+    """Refuse a command line before anything is read.
+
+    Args:
+        source: File to read.
+        target: File to write.
+        force: Whether to replace it.
+
+    Raises:
+        ValueError: The source is no file, or the target is no place for the result.
+    """
+    from flava_plugin.cli.weights_target import check_apart, check_free
+
+    if source.is_dir():
+        raise ValueError(f"{source}: is a folder; name the file of weights in it")
+    if not source.is_file():
+        raise ValueError(
+            f"{source}: no such file; name OpenAI's encoder.pkl, or a state of the encoder"
+        )
+    if target.suffix != ".safetensors":
+        raise ValueError(
+            f"{target}: what is written is safetensors; call it {target.stem}.safetensors"
+        )
+    check_apart(source, target)
+    check_free(target, force=force, folder=False)
 
 
 def check(path: Path, state: dict[str, Tensor], hidden: int, codes: int, blocks: int) -> str:
@@ -116,12 +150,13 @@ def check(path: Path, state: dict[str, Tensor], hidden: int, codes: int, blocks:
         What was found, in words.
 
     Raises:
-        ValueError: Logits are not finite, or differ by more than rounding.
+        DifferentError: Logits are not finite, or differ by more than rounding.
     """
     import torch
     from torchmultimodal.models.flava.model import DalleEncoder
 
     from flava_plugin import registry
+    from flava_plugin.cli.weights_target import DifferentError
 
     generator = torch.Generator().manual_seed(0)
     side = CHECKED_SIDE
@@ -134,12 +169,12 @@ def check(path: Path, state: dict[str, Tensor], hidden: int, codes: int, blocks:
         theirs, ours = upstream(image), codebook.logits(image)
         equal = (codebook(image) == theirs.argmax(1).flatten(1)).double().mean().item()
     if not theirs.isfinite().all() or not ours.isfinite().all():
-        raise ValueError(f"{path}: logits are not finite; the source is damaged")
+        raise DifferentError("logits are not finite, so the source is damaged")
     difference, size = (ours - theirs).abs().max().item(), theirs.abs().max().item()
     allowed = MOST_DIFFERENCE * max(1.0, size)
     if difference > allowed:
-        raise ValueError(
-            f"{path}: logits differ from torchmultimodal's by {difference:.1e}, more than "
+        raise DifferentError(
+            f"logits differ from torchmultimodal's by {difference:.1e}, more than "
             f"{allowed:.1e}; please report it with the versions of torch and of the source"
         )
     return (

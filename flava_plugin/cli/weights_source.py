@@ -28,6 +28,8 @@ Heads = tuple[int, int, int]
 HEAD_WIDTH = 64
 """Width of an attention head in every published FLAVA (768 / 12)."""
 
+UNSEEN = "the check cannot see a wrong number of attention heads, for both sides are given the same"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -39,6 +41,7 @@ class Source:
         sizes: Their sizes.
         settings: What they were made with.
         told: What had to be assumed or left out, for the user.
+        loss_weights: What the source weighs a loss by where that is not 1, by objective.
     """
 
     state: Mapping[str, Tensor]
@@ -46,6 +49,7 @@ class Source:
     sizes: Sizes
     settings: Settings
     told: tuple[str, ...]
+    loss_weights: Mapping[str, float]
 
 
 def read_source(
@@ -65,7 +69,7 @@ def read_source(
     Raises:
         ValueError: They cannot be read, do not fit a FLAVA, or contradict ``origin`` or ``heads``.
     """
-    state, settings, known_heads = _read(path)
+    state, settings, known_heads, loss_weights = _read(path)
     try:
         found = guess_format(state)
     except ValueError as error:
@@ -90,13 +94,16 @@ def read_source(
         told.append("the codebook of the source is left out; 'flava weights dalle' converts it")
     sizes = sizes_of(ours)
     if settings is None:
-        if known_heads is None and heads is None:
-            told.append(
-                f"the source does not say its attention heads; width / {HEAD_WIDTH} is taken, and "
-                "--heads says otherwise"
-            )
+        if known_heads is None:
+            known_heads = heads or _usual_heads(sizes, path)
+            if heads is None:
+                told.append(
+                    f"the source does not say its attention heads; width / {HEAD_WIDTH} is taken, "
+                    "and --heads says otherwise"
+                )
+            told.append(UNSEEN)
         settings = Settings(
-            known_heads or heads or _usual_heads(sizes),
+            known_heads,
             HEAD_NORM_EPS.get(found, 1e-5),
             PADDING.get(found, "masked"),
         )
@@ -110,20 +117,23 @@ def read_source(
                 f"{path}: width {encoder.width} is not a multiple of {number} attention heads; "
                 "say the right number with --heads"
             )
-    return Source(ours, found, sizes, settings, tuple(told))
+    return Source(ours, found, sizes, settings, tuple(told), loss_weights)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Settings | None, Heads | None]:
-    """Tensors, settings where they are known whole, and heads where only these are known."""
+Read = tuple[dict[str, Tensor], Settings | None, Heads | None, Mapping[str, float]]
+
+
+def _read(path: Path) -> Read:
+    """Tensors, settings where known whole, heads where only these are known, losses' weights."""
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
     if path.is_dir():
         if (path / CONFIG).is_file():
-            state, heads = read_folder(path)
-            return state, None, heads
+            state, heads, loss_weights = read_folder(path)
+            return state, None, heads, loss_weights
         if (path / "checkpoints").is_dir():
             found = checkpoint.find(path)
-            return found.model(), settings_of(found.state.get("recipe"), path), None
+            return found.model(), settings_of(found.state.get("recipe"), path), None, {}
         raise ValueError(
             f"{path}: neither a folder of Hugging Face's, for it has no {CONFIG}, nor a run "
             "folder, for it has no checkpoints"
@@ -133,9 +143,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Settings | None, Heads | None]
         beside = path.parent / CONFIG
         if settings is None and path.name == "model.safetensors" and beside.is_file():
             raise ValueError(f"{path}: is part of a folder with a {CONFIG}; name the folder")
-        return state, settings, None
+        return state, settings, None, {}
     if path.suffix in PICKLED:
-        return read_pickled(path), None, None
+        return read_pickled(path), None, None, {}
     raise ValueError(f"{path}: '{path.suffix}' is not .safetensors, {', '.join(PICKLED)}")
 
 
@@ -173,8 +183,11 @@ def settings_of(recipe: Any, path: Path) -> Settings:
     return Settings((heads[0], heads[1], heads[2]), next(iter(eps.values()), 1e-5), padding)
 
 
-def _usual_heads(sizes: Sizes) -> Heads:
-    image, text, fused = (
-        max(1, part.width // HEAD_WIDTH) for part in (sizes.image, sizes.text, sizes.fused)
-    )
-    return (image, text, fused)
+def _usual_heads(sizes: Sizes, path: Path) -> Heads:
+    widths = (sizes.image.width, sizes.text.width, sizes.fused.width)
+    if any(width % HEAD_WIDTH for width in widths):
+        raise ValueError(
+            f"{path}: does not say its attention heads, and its encoders' widths {widths} are no "
+            f"multiples of {HEAD_WIDTH}, which would tell; say them with --heads"
+        )
+    return (widths[0] // HEAD_WIDTH, widths[1] // HEAD_WIDTH, widths[2] // HEAD_WIDTH)

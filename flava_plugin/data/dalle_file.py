@@ -25,6 +25,9 @@ GROUPS = 4
 PIXEL_RANGE = (0.1, 0.9)
 """What the encoder was trained on: pixels x as 0.8 x + 0.1 (dall_e.utils.map_pixels)."""
 
+TYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+"""What weights may be of, by safetensors' names; smaller types need scales, which no name holds."""
+
 MOST_SHOWN = 10
 INPUT = "blocks.input."
 WAY_OUT = "convert the published file with 'flava weights dalle SRC DST'"
@@ -147,7 +150,7 @@ def read_dalle(path: Path, *, renamed: bool = False) -> dict[str, Tensor]:
         twice.
 
     Raises:
-        ValueError: It is no such file.
+        ValueError: It is no such file, or a tensor is of another type.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -155,9 +158,29 @@ def read_dalle(path: Path, *, renamed: bool = False) -> dict[str, Tensor]:
             names = our_names(there) if renamed else dict(zip(there, there, strict=True))
             shapes = {ours: tuple(file.get_slice(n).get_shape()) for n, ours in names.items()}
             check_shapes(shapes, str(path))
+            for there_name, ours in names.items():
+                check_type(ours, str(file.get_slice(there_name).get_dtype()), path)
             return {ours: channels_last(file.get_tensor(n)) for n, ours in names.items()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: no safetensors file ({error}); {WAY_OUT}") from error
+
+
+def check_type(name: str, found: str | torch.dtype, path: Path) -> None:
+    """Refuse a tensor that is not of floating-point numbers of 16 bits or more.
+
+    Args:
+        name: Its name, for the message.
+        found: Its type, as torch or safetensors says it.
+        path: The file, for the message.
+
+    Raises:
+        ValueError: It is of another type.
+    """
+    if found not in TYPES and found not in TYPES.values():
+        raise ValueError(
+            f"{path}: {name} is of {found}, and not of float16, bfloat16, float32 or float64; save "
+            "the encoder's weights in one of these"
+        )
 
 
 def channels_last(value: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from flava_plugin.data.dalle_file import GROUPS, channels_last, check_shapes, our_names
+from flava_plugin.data.dalle_file import GROUPS, channels_last, check_shapes, check_type, our_names
 from flava_plugin.data.pickle_record import Instance
 from flava_plugin.data.torch_record import Stored, read_tensors
 
@@ -61,6 +61,8 @@ def read_published(path: Path) -> dict[str, Tensor]:
             kind = root.kind if isinstance(root, Instance) else type(root).__name__
             raise ValueError(f"{path}: holds '{kind}', neither '{ENCODER}' nor a state")
         _, _, blocks = check_shapes({n: t.size for n, t in found.items()}, str(path))
+        for name, tensor in found.items():
+            check_type(name, tensor.storage.dtype, path)
         gain = 1 / (GROUPS * blocks) ** 2
         if any(not math.isclose(other, gain) for other in gains):
             raise ValueError(f"{path}: post_gain is {sorted(gains)} instead of {gain}")

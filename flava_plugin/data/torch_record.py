@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import mmap
 import re
+import struct
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
@@ -36,6 +37,14 @@ MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 """Second value of the older format (torch.serialization.PROTOCOL_VERSION)."""
 LONGEST_PICKLE = 64 * 2**20
+ARCHIVE = b"PK"
+"""First bytes of a zip archive."""
+MOST_DIMENSIONS = 8
+"""Of a tensor (a kernel has 4); torch takes up to 64."""
+MOST_COUNT = 2**63
+"""Above every size, stride and offset that torch can hold."""
+DAMAGE = (zipfile.BadZipFile, OSError, RuntimeError, EOFError, OverflowError, struct.error)
+"""What damage makes Python's zipfile and torch raise, besides ``ValueError``."""
 
 
 @dataclass(frozen=True)
@@ -94,45 +103,52 @@ def read_tensors(path: Path, classes: frozenset[str], choose: Choose) -> dict[st
         size = path.stat().st_size
         if not size:
             raise ValueError(f"{path}: is empty")
-        if zipfile.is_zipfile(file):
-            return _from_zip(file, size, path, classes, choose)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            return _from_row(view, size, path, classes, choose)
+        try:
+            if zipfile.is_zipfile(file):
+                return _from_zip(file, size, path, classes, choose)
+            file.seek(0)
+            if file.read(len(ARCHIVE)) == ARCHIVE:
+                raise ValueError(f"{path}: a truncated archive; fetch the file again")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+                return _from_row(view, size, path, classes, choose)
+        except ValueError as error:  # a name that is no text, for one, is told without its file
+            if str(error).startswith(f"{path}: "):
+                raise
+            raise ValueError(f"{path}: damaged ({error})") from error
+        except DAMAGE as error:
+            raise ValueError(f"{path}: damaged ({error})") from error
 
 
 def _from_zip(
     file: BinaryIO, size: int, path: Path, classes: frozenset[str], choose: Choose
 ) -> dict[str, Tensor]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            pickles = [n for n in entries if n.count("/") == 1 and n.endswith("/data.pkl")]
-            if len(pickles) != 1 or len(entries) != len(archive.infolist()):
-                raise ValueError(f"{path}: no archive of torch.save: one */data.pkl is due")
-            folder = pickles[0].removesuffix("data.pkl")
+    with zipfile.ZipFile(file) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        pickles = [n for n in entries if n.count("/") == 1 and n.endswith("/data.pkl")]
+        if len(pickles) != 1 or len(entries) != len(archive.infolist()):
+            raise ValueError(f"{path}: no archive of torch.save: one */data.pkl is due")
+        folder = pickles[0].removesuffix("data.pkl")
 
-            def entry(name: str, limit: int) -> bytes:
-                found = entries.get(folder + name)
-                if found is None:
-                    raise ValueError(f"{path}: the archive has no entry '{folder}{name}'")
-                stored = found.compress_type == zipfile.ZIP_STORED
-                if not stored or found.file_size != found.compress_size or found.file_size > limit:
-                    raise ValueError(f"{path}: refused: entry '{found.filename}' is packed or long")
-                return archive.read(found)
+        def entry(name: str, limit: int) -> bytes:
+            found = entries.get(folder + name)
+            if found is None:
+                raise ValueError(f"{path}: the archive has no entry '{folder}{name}'")
+            stored = found.compress_type == zipfile.ZIP_STORED
+            if not stored or found.file_size != found.compress_size or found.file_size > limit:
+                raise ValueError(f"{path}: refused: entry '{found.filename}' is packed or long")
+            return archive.read(found)
 
-            if f"{folder}byteorder" in entries and entry("byteorder", 16) != b"little":
-                raise ValueError(f"{path}: its numbers are not little-endian")
-            pickle = io.BytesIO(entry("data.pkl", LONGEST_PICKLE))
-            root = read_pickle(pickle, _admitted(classes), str(path))
+        if f"{folder}byteorder" in entries and entry("byteorder", 16) != b"little":
+            raise ValueError(f"{path}: its numbers are not little-endian")
+        pickle = io.BytesIO(entry("data.pkl", LONGEST_PICKLE))
+        root = read_pickle(pickle, _admitted(classes), str(path))
 
-            def numbers(storage: Storage) -> bytes:
-                if not re.fullmatch(r"[0-9]{1,9}", storage.key):
-                    raise ValueError(f"{path}: refused: a storage called {storage.key[:80]!r}")
-                return entry(f"data/{storage.key}", size)
+        def numbers(storage: Storage) -> bytes:
+            if not re.fullmatch(r"[0-9]{1,9}", storage.key):
+                raise ValueError(f"{path}: refused: a storage called {storage.key[:80]!r}")
+            return entry(f"data/{storage.key}", size)
 
-            return _materialise(choose(root), numbers, size, path)
-    except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path}: damaged archive ({error})") from error
+        return _materialise(choose(root), numbers, size, path)
 
 
 def _from_row(
@@ -228,8 +244,11 @@ def _tensor(arguments: tuple[Any, ...]) -> Stored:
     if len(arguments) < 6 or not isinstance(arguments[0], Storage):
         raise ValueError("damaged: a tensor without a storage")
     storage, offset, size, stride = arguments[:4]
+    if type(size) is not tuple or type(stride) is not tuple:
+        raise ValueError("refused: a tensor whose shape is no shape")
     counts = [offset, *size, *stride]
-    if len(size) != len(stride) or not all(type(n) is int and n >= 0 for n in counts):
+    fits = len(size) == len(stride) <= MOST_DIMENSIONS
+    if not fits or not all(type(n) is int and 0 <= n < MOST_COUNT for n in counts):
         raise ValueError("refused: a tensor whose shape is no shape")
     numel, last = 1, offset
     for length, step in zip(size, stride, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,64 +34,98 @@ FIXED: dict[str, dict[str, Any]] = {
 SECTIONS = tuple(FIXED)
 
 
-def read_folder(folder: Path) -> tuple[dict[str, Tensor], tuple[int, int, int]]:
+LOSS_WEIGHTS = {
+    "mlm": "mlm_weight",
+    "mim": "mim_weight",
+    "mmm_text": "mmm_text_weight",
+    "mmm_image": "mmm_image_weight",
+    "itm": "itm_weight",
+    "contrastive": "global_contrastive_weight",
+}
+"""Objective -> the key of ``FlavaConfig`` that its loss is multiplied by (default 1)."""
+
+
+def read_folder(
+    folder: Path,
+) -> tuple[dict[str, Tensor], tuple[int, int, int], dict[str, float]]:
     """Read a folder that ``save_pretrained`` wrote.
 
     Args:
         folder: With ``config.json`` and weights, in one file or in shards.
 
     Returns:
-        Tensors by Hugging Face's names, and the encoders' numbers of attention heads.
+        Tensors by Hugging Face's names, the encoders' numbers of attention heads, and what losses
+        are weighed by where that is not 1.
 
     Raises:
         ValueError: A file is missing or damaged, or the configuration is none that our encoders
             compute.
     """
-    heads = heads_of(folder / CONFIG)
+    config = _json(folder / CONFIG)
+    said = _heads(config, folder / CONFIG), _loss_weights(config, folder / CONFIG)
     for name in (WEIGHTS, "pytorch_model.bin"):
         path = folder / name
         read = read_pickled if path.suffix == ".bin" else lambda file: read_safetensors(file)[0]
         if path.is_file():
-            return read(path), heads
+            return (read(path), *said)
         index = path.with_name(f"{name}.index.json")
         if index.is_file():
             state: dict[str, Tensor] = {}
-            for shard in sorted(set(_json(index).get("weight_map", {}).values())):
-                if Path(shard).name != shard:  # a shard elsewhere would be a file of someone else's
-                    raise ValueError(f"{index}: names the shard '{shard}' outside its folder")
+            for shard in _shards(index):
                 state |= read(folder / shard)
-            return state, heads
+            return (state, *said)
     raise ValueError(f"{folder}: holds {CONFIG}, but neither {WEIGHTS} nor shards of it")
 
 
-def heads_of(path: Path) -> tuple[int, int, int]:
-    """Check a configuration and read what weights do not say.
+def _shards(index: Path) -> list[str]:
+    """The files that an index names, each beside it."""
+    named = _json(index).get("weight_map")
+    if not isinstance(named, dict) or not named:
+        raise ValueError(f"{index}: weight_map is {named!r:.80}, and not the shard of each weight")
+    for name, shard in named.items():
+        # A shard elsewhere would be a file of someone else's; no file is named by what is no text.
+        sound = isinstance(shard, str) and shard.isprintable() and Path(shard).name == shard
+        if not sound or shard in ("", ".", ".."):
+            raise ValueError(
+                f"{index}: weight_map names {shard!r:.80} for {name!r:.80}; a shard is the name of "
+                "a file in the same folder"
+            )
+    return sorted(set(named.values()))
 
-    Args:
-        path: A ``config.json``.
 
-    Returns:
-        Attention heads of the image, text and multimodal encoder.
-
-    Raises:
-        ValueError: It is no configuration of a FLAVA, or one that our encoders do not compute.
-    """
-    config = _json(path)
+def _heads(config: dict[str, Any], path: Path) -> tuple[int, int, int]:
+    """Check a configuration and read what weights do not say: the encoders' attention heads."""
     if config.get("model_type") != "flava":
-        raise ValueError(f"{path}: model_type is {config.get('model_type')!r}, and not 'flava'")
+        raise ValueError(f"{path}: model_type is {config.get('model_type')!r:.80}, and not 'flava'")
     heads, faults = [], []
     for section in SECTIONS:
-        given = config.get(section) or {}
+        given = config.get(section)
+        given = {} if given is None else given  # older files leave a section of defaults out
+        if not isinstance(given, dict):
+            faults.append(f"  {section}: {given!r:.80} is no section of keys")
+            continue
         for key, wanted in FIXED[section].items():
             if given.get(key, wanted) != wanted:
-                faults.append(f"  {section}.{key}: {given[key]!r}, and {wanted!r} here")
+                faults.append(f"  {section}.{key}: {given[key]!r:.80}, and {wanted!r} here")
         number = given.get("num_attention_heads", 12)  # their default, left out of older files
         if type(number) is not int or number < 1:
-            faults.append(f"  {section}.num_attention_heads: {number!r} is no number above 0")
+            faults.append(f"  {section}.num_attention_heads: {number!r:.80} is no number above 0")
         heads.append(number)
     if faults:
         raise ValueError(f"{path}: this package computes no such model:\n" + "\n".join(faults))
     return (heads[0], heads[1], heads[2])
+
+
+def _loss_weights(config: dict[str, Any], path: Path) -> dict[str, float]:
+    found = {}
+    for objective, key in LOSS_WEIGHTS.items():
+        weight = config.get(key, 1.0)
+        number = type(weight) in (int, float)
+        if not number or not 0 <= weight <= sys.float_info.max:  # false for what is no number too
+            raise ValueError(f"{path}: {key} is {weight!r:.80}, and not a number from 0")
+        if weight != 1:
+            found[objective] = float(weight)
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:

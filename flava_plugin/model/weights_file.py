@@ -7,6 +7,8 @@ numbers of attention heads, none of which leaves a trace in the tensors.
 
 from __future__ import annotations
 
+import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +98,10 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         Tensors by name on the CPU.
 
     Raises:
-        ValueError: It cannot be read, or holds anything but tensors by name.
+        ValueError: It cannot be read, holds anything but tensors by name, or would need more memory
+            than it has bytes.
     """
+    _check_archive(path)
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise what the unpickler happens to stumble over
@@ -118,4 +122,42 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
             f"{path}: holds a {type(found).__name__}, and not tensors by name; save the model's "
             "state_dict()"
         )
+    for name, value in found.items():
+        if fault := _larger_than_told(value):
+            raise ValueError(f"{path}: refused: {name} {fault}; ask its maker for a whole file")
     return dict(found)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is; ``torch.save`` packs nothing."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(2) == b"PK"
+        if not zipfile.is_zipfile(path):
+            if begins:
+                raise ValueError("a truncated archive")
+            return
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        told, size = sum(entry.file_size for entry in entries), path.stat().st_size
+        packed = [e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED]
+        if packed:
+            raise ValueError(f"entry {packed[0][:80]!r} is packed, which torch.save never does")
+        if told > size:
+            raise ValueError(f"its entries tell of {told} bytes, and the file has {size}")
+    except (OSError, ValueError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path}: refused: {error}; fetch it again, or ask its maker for a .safetensors file"
+        ) from error
+
+
+def _larger_than_told(value: Tensor) -> str | None:
+    """What is wrong with a tensor that stands for more numbers than the file holds."""
+    if value.layout != torch.strided:  # refused by the names that it may have
+        return None
+    if value.device.type != "cpu":
+        return f"is on '{value.device}', so its numbers are not in the file"
+    held = value.untyped_storage().nbytes() // value.element_size()
+    if value.numel() > held:
+        return f"is {tuple(value.shape)}, but only {held} numbers of it are in the file"
+    return None

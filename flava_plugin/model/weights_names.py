@@ -55,13 +55,11 @@ class Naming:
     Attributes:
         format: What it is called on the command line.
         prefix: Beginning of the names of its model without heads (``FLAVAModel``) inside the whole.
-        bare: Whether that model's own names lack the prefix.
         name: Our name -> its name in the whole.
     """
 
     format: Format
     prefix: str
-    bare: bool
     name: Callable[[str], str]
 
 
@@ -82,7 +80,7 @@ def _hugging_face(name: str) -> str:
 
 
 NAMINGS: dict[Format, Naming] = {
-    "torchmultimodal": Naming("torchmultimodal", "model.", True, _torchmultimodal),
-    "hugging_face": Naming("hugging_face", "flava.", True, _hugging_face),
-    "flava_plugin": Naming("flava_plugin", "backbone.", False, str),
+    "torchmultimodal": Naming("torchmultimodal", "model.", _torchmultimodal),
+    "hugging_face": Naming("hugging_face", "flava.", _hugging_face),
+    "flava_plugin": Naming("flava_plugin", "backbone.", str),
 }

@@ -24,6 +24,9 @@ from torch import Tensor
 
 Shape = tuple[str | int, ...]
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What weights may be of; smaller types need scales, which no name here holds."""
+
 ENCODERS = {"image": "image_encoder", "text": "text_encoder", "fused": "mm_encoder"}
 """Width's symbol -> the encoder's name in the backbone."""
 
@@ -252,10 +255,13 @@ def no_tensor(value: Any) -> str | None:
         value: What a state holds.
 
     Returns:
-        The fault, or None where it is a dense tensor of floating-point numbers.
+        The fault, or None where it is a dense tensor of one of ``DTYPES``.
     """
     if not isinstance(value, Tensor):
         return f"is a {type(value).__name__}, not a tensor"
-    if not value.is_floating_point() or value.layout != torch.strided:
-        return f"is a tensor of {value.dtype} ({value.layout}), not of floating-point numbers"
+    if value.dtype not in DTYPES or value.layout != torch.strided:
+        return (
+            f"is a tensor of {value.dtype} ({value.layout}), and not a dense one of float16, "
+            "bfloat16, float32 or float64"
+        )
     return None

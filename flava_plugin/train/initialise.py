@@ -107,12 +107,18 @@ def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], place: str
         place: What says so and where they come from, for the message.
 
     Raises:
-        ValueError: Names or shapes differ; each is listed.
+        ValueError: Names or shapes differ, each of which is listed; or positions cannot be resized.
     """
     own, given = backbone.state_dict(), dict(tensors)
     if _resizable(own.get(POSITIONS), given.get(POSITIONS)):
         old, new = given[POSITIONS].shape[1] - 1, own[POSITIONS].shape[1] - 1
-        given[POSITIONS] = resize_positions(given[POSITIONS], (math.isqrt(new),) * 2)
+        try:
+            given[POSITIONS] = resize_positions(given[POSITIONS], (math.isqrt(new),) * 2)
+        except ValueError as error:
+            raise ValueError(
+                f"{place}: {POSITIONS} cannot be resized to {new} patches: {error}; give "
+                "model.image_encoder the image and patch size that those weights have"
+            ) from error
         logger.info("%s: %s is resized from %d to %d patches", place, POSITIONS, old, new)
     faults = [f"  {name}: is missing there" for name in own if name not in given]
     faults += [f"  {name}: is there, but not in this model" for name in given if name not in own]
@@ -146,8 +152,10 @@ def _compare(learner: Learner, settings: Settings, place: str) -> None:
     backbone: Any = learner.backbone
     wrong = []
     for name, heads in zip(ENCODERS, settings.heads, strict=True):
-        stack: Any = getattr(getattr(backbone, name), "encoder", None)
-        own = getattr(stack.layer[0].attention, "heads", heads) if stack is not None else heads
+        # An encoder of another package has its own form, and says nothing here.
+        layers: Any = getattr(getattr(getattr(backbone, name), "encoder", None), "layer", None)
+        first = layers[0] if isinstance(layers, nn.ModuleList) and len(layers) else None
+        own = getattr(getattr(first, "attention", None), "heads", heads)
         if own != heads:
             wrong.append(f"  {name}: {own} here, {heads} there")
     if wrong:

@@ -167,6 +167,13 @@ def test_lies_about_storages_are_refused(tmp_path: Path) -> None:
         return change
 
     key = b"X\x01\x00\x00\x000"
+
+    def steps(entries: dict[str, bytes]) -> None:
+        """A step of 2**63, which nothing reads, for there is one of its dimension."""
+        swap(shape, b"(K\x01K\x03K\x07K\x07t")(entries)
+        swap(b"(K\x93K1", b"(\x8a\x09" + b"\x00" * 7 + b"\x80\x00K1")(entries)
+
+    shape = b"(K\x08K\x03K\x07K\x07t"
     length = b"M" + struct.pack("<H", 8 * 3 * 49)
     cases: list[tuple[Callable[[dict[str, bytes]], None], str]] = [
         (lambda e: e.update({f"{data}0": e[f"{data}0"][:-4]}), "tells of"),
@@ -174,6 +181,8 @@ def test_lies_about_storages_are_refused(tmp_path: Path) -> None:
         (lambda e: e.update({"other/data.pkl": e[root]}), "one"),
         (swap(key, b"X\x0a\x00\x00\x00../../etc0"), "a storage called '../../etc0'"),
         (swap(length, b"K\x07"), "beyond its storage"),
+        (swap(shape, b"(" + b"K\x01" * 9 + b"t"), "no shape"),
+        (steps, "no shape"),
         (swap(length, b"J\xff\xff\xff\x7f"), "bytes of tensors"),
         (swap(b"FloatStorage", b"EvilStorage1"), r"torch\.EvilStorage1"),
     ]
@@ -187,7 +196,14 @@ def test_lies_about_storages_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"s\.pt: refused: .* is packed"):
         read_published(path)
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"s\.pt: "):
+    with pytest.raises(ValueError, match=r"s\.pt: a truncated archive"):
+        read_published(path)
+    names = bytearray(whole)  # a name said to be UTF-8, and it is none
+    entry = whole.rindex(b"PK\x01\x02")
+    names[entry + 8 : entry + 10] = (0x800).to_bytes(2, "little")
+    names[entry + 46] = 0xFF
+    path.write_bytes(names)
+    with pytest.raises(ValueError, match=r"s\.pt: damaged \(.*decode"):
         read_published(path)
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="is empty"):

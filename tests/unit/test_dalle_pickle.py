@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import types
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchmultimodal.models.flava.model import DalleEncoder
@@ -129,12 +131,53 @@ def test_a_target_is_replaced_only_by_force(
     source, target = tmp_path / "s.pt", tmp_path / "d.safetensors"
     torch.save(encoder().state_dict(), source)
     target.write_text("mine")
-    assert convert(source, target) == 1 and "--force" in capsys.readouterr().err
+    assert convert(source, target) == 2 and "--force" in capsys.readouterr().err
     assert target.read_text() == "mine"
     assert convert(source, target, "--force") == 0
-    assert convert(source, tmp_path / "d.pt") == 1 and "safetensors" in capsys.readouterr().err
-    assert convert(source, tmp_path / "no" / "d.safetensors") == 1
-    assert convert(tmp_path / "none.pt", tmp_path / "e.safetensors") == 1
+    same, folder = tmp_path / "same.safetensors", tmp_path / "folder.safetensors"
+    save_file(encoder().state_dict(), same)
+    folder.mkdir()
+    before = same.read_bytes()
+    for given, place, told in (
+        (source, tmp_path / "d.pt", "call it d.safetensors"),
+        (source, tmp_path / "no" / "d.safetensors", "no such folder; make"),
+        (source, folder, "remove it by hand"),
+        (tmp_path / "none.pt", tmp_path / "e.safetensors", "no such file; name"),
+        (tmp_path, tmp_path / "e.safetensors", "is a folder; name the file"),
+        (same, same, "is the source"),
+    ):
+        assert convert(given, place, "--force") == 2 and told in capsys.readouterr().err
+    assert same.read_bytes() == before
+
+
+@pytest.mark.parametrize("error", [SafetensorError("disk full"), OSError("disk full")])
+def test_a_full_disk_is_a_failure_and_leaves_nothing(
+    error: Exception,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(_: object, path: Path, __: object) -> None:
+        path.write_text("half")
+        raise error
+
+    torch.save(encoder().state_dict(), tmp_path / "s.pt")
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    assert convert(tmp_path / "s.pt", tmp_path / "d.safetensors") == 1
+    assert "d.safetensors cannot be written: disk full" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["s.pt"]
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_another_type_of_numbers_is_refused_by_name(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = encoder().state_dict()
+    state["blocks.output.conv.b"] = state["blocks.output.conv.b"].int()
+    path = tmp_path / f"s.{suffix}"
+    save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    assert convert(path, tmp_path / "d.safetensors") == 2
+    assert re.search(r"blocks\.output\.conv\.b is of (I32|torch\.int32)", capsys.readouterr().err)
 
 
 def test_what_is_no_number_is_found_before_the_file_appears(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_flava import objective_sections, tiny_learner
-from torch import Tensor
+from torch import Tensor, nn
 
 from flava_plugin.model.positions import resize_positions
 from flava_plugin.model.weights import to_torchmultimodal
@@ -109,6 +109,24 @@ def test_positions_are_resized_where_only_they_differ(tmp_path: Path) -> None:
     state[POSITIONS] = torch.randn(1, 10, 16)
     with pytest.raises(ValueError, match=r"position_embeddings: \(1, 17, 32\) here, \(1, 10, 16\)"):
         load(learner, run=None, weights=file_of(tmp_path, state))
+
+
+def test_positions_that_cannot_be_resized_name_the_file(tmp_path: Path) -> None:
+    state = tiny_learner().state_dict()
+    state[POSITIONS] = torch.ones(1, 13, 32)
+    path = file_of(tmp_path, state)
+    with pytest.raises(
+        ValueError, match=r"init\.weights: .*weights\.safetensors: .*12 patches are"
+    ):
+        load(tiny_learner(), run=None, weights=path)
+
+
+def test_an_encoder_of_another_form_says_no_heads(tmp_path: Path) -> None:
+    learner = tiny_learner()
+    path = file_of(tmp_path, learner.state_dict(), Settings((4, 8, 4), 1e-5, "masked"))
+    learner.backbone.text_encoder.encoder = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="its backbone does not fit"):  # by names, not by heads
+        load(learner, run=None, weights=path)
 
 
 def test_resizing_keeps_cls_and_what_is_smooth() -> None:
