@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from flava_plugin.data.collate import pixel_scale
 from flava_plugin.model.learner import Learner, build_learner
 from flava_plugin.plan.workload import Work, hidden_words
 from flava_plugin.recipe import Recipe
@@ -23,11 +24,10 @@ def synthetic_batch(recipe: Recipe, work: Work, words: int, patches: int, seed: 
     generator = torch.Generator().manual_seed(seed)
     rows, image, values = work.rows, recipe.data.image, dict[str, Any]()
     if work.kind != "text":
-        values["image"] = torch.randn(rows, 3, image.size, image.size, generator=generator)
-        low, high = image.codebook_range
-        size = image.codebook_size
-        pixels = torch.rand(rows, 3, size, size, generator=generator)
-        values["codebook_image"] = low + (high - low) * pixels
+        for name, size in (("image", image.size), ("codebook_image", image.codebook_size)):
+            shape = (rows, 3, size, size)
+            values[name] = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        values["pixels"] = pixel_scale(image)
         order = torch.rand(rows, patches, generator=generator).argsort(1)
         values["patch_mask"] = order < recipe.data.masking.patch_count
     if work.kind != "image":

@@ -6,6 +6,9 @@ import argparse
 import json
 from typing import Any
 
+from flava_plugin.cli.amounts import positive, share, whole
+from flava_plugin.plan.options import CODES, WORDS
+
 
 def add_commands(commands: Any) -> None:
     """Add the command to the parser.
@@ -17,53 +20,29 @@ def add_commands(commands: Any) -> None:
         "plan",
         help="FLOPs, memory, communication and time of a recipe, before it runs",
         description="Work out a recipe's parameters, FLOPs, memory under every sharding strategy, "
-        "communication and time, with all assumptions. No data file has to be there.",
+        "communication and time, with all assumptions. No data file has to be there; run_dir is "
+        "ignored.",
     )
     parser.add_argument("recipe", help="a built-in recipe or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe")
-    parser.add_argument("--gpus", type=_whole, default=1, help="ranks of the run (%(default)s)")
+    parser.add_argument("--gpus", type=whole, default=1, help="ranks of the run (%(default)s)")
     parser.add_argument(
         "--device",
         choices=["h200", "h100", "a100", "cpu"],
         default="h100",
-        help="what it runs on; cpu measures this machine for a few seconds (%(default)s)",
+        help="what it runs on; a100 is the card of 80 GB; cpu measures this machine for a few "
+        "seconds (%(default)s)",
     )
-    parser.add_argument("--gpus-per-node", type=_whole, help="ranks of a machine (8; cpu: 1)")
-    parser.add_argument(
-        "--pair-tokens", type=_whole, help="mean tokens of a caption (half of most)"
-    )
-    parser.add_argument("--text-tokens", type=_whole, help="mean tokens of a text (half of most)")
-    parser.add_argument("--mfu", type=_share, help="share of a GPU's peak that is reached (0.4)")
-    parser.add_argument("--link", type=_positive, help="GB/s and direction within a node")
-    parser.add_argument("--network", type=_positive, help="GB/s and direction, GPU to other nodes")
-    parser.add_argument("--words", type=_whole, default=30_522, help="vocabulary, if not here")
-    parser.add_argument("--codes", type=_whole, default=8192, help="codes, if not here")
+    parser.add_argument("--gpus-per-node", type=whole, help="ranks of a machine (8; cpu: 1)")
+    parser.add_argument("--pair-tokens", type=whole, help="mean tokens of a caption (half of most)")
+    parser.add_argument("--text-tokens", type=whole, help="mean tokens of a text (half of most)")
+    parser.add_argument("--mfu", type=share, help="share of a GPU's peak that is reached (0.4)")
+    parser.add_argument("--link", type=positive, help="GB/s and direction within a node")
+    parser.add_argument("--network", type=positive, help="GB/s and direction, GPU to other nodes")
+    parser.add_argument("--words", type=whole, default=WORDS, help="vocabulary, if not here")
+    parser.add_argument("--codes", type=whole, default=CODES, help="codes, if not here")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run_plan)
-
-
-def _whole(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
-    return number
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is no number above 0")
-    return number
-
-
-def _share(text: str) -> float:
-    number = _positive(text)
-    if number > 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no share between 0 and 1")
-    return number
 
 
 def run_plan(arguments: argparse.Namespace) -> int:

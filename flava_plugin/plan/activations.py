@@ -178,15 +178,17 @@ def _encoder(
         own, again = stack_bytes(stack, numbers, each, recompute_every)
         kept, moment = kept + own * work.rows, moment + again * work.rows
         # Of the MLP's hidden layer and of the residual stream. A last layer that is read in part
-        # needs less, and has freed its activations by the time the layer before needs all.
+        # needs less, and has freed its activations, and has gradients of its own, by the time the
+        # layer before needs all.
         gradients = float(numbers.linear * stack.mlp)
         if not recompute_every:
             gradients += 2 * 4 * stack.width
-        whole = each.positions * gradients
+        whole = work.rows * each.positions * gradients
         if each.read < each.positions and not recompute_every:
-            freed = layer_bytes(stack, numbers, each.positions, each.read)
-            whole = max(each.read * gradients, whole - freed)
-        working += work.rows * whole
+            freed = work.rows * layer_bytes(stack, numbers, each.positions, each.read)
+            made = 4.0 * stack.layer_numbers if work.micro_batches == 1 else 0.0
+            whole = max(work.rows * each.read * gradients, whole - freed + made)
+        working += whole
         if each.part == "text encoder":  # the norm of the embeddings
             kept += work.rows * each.positions * (4 * stack.width + 8)
     joined = len(passes) > 1 and not stack.dropout
@@ -202,8 +204,8 @@ def _encoder(
         kept += 2.0 * stack.layers * layer
         if images:
             kept += len(passes) * picture_bytes(blueprint, work) / 2
-    elif images and joined:
-        kept += len(passes) * picture_bytes(blueprint, work)
+    elif images:  # the pictures themselves, or clean and masked ones side by side
+        kept += (len(passes) if joined else 1) * picture_bytes(blueprint, work)
     return Kept(passes[0].part, kept, moment, working)
 
 

@@ -45,6 +45,12 @@ class Stack:
     mlp: int
     dropout: float
 
+    @property
+    def layer_numbers(self) -> int:
+        """Parameters of one layer: four products of attention, two of the MLP, two norms."""
+        width, mlp = self.width, self.mlp
+        return 4 * width * (width + 1) + 2 * width * mlp + mlp + width + 4 * width
+
 
 @dataclass(frozen=True)
 class Blueprint:

@@ -22,6 +22,10 @@ DALLE_WIDTH, DALLE_CODES = 2048, 8192
 ``DalleEncoder``: 8 * n_hid and vocab_size)."""
 
 
+FEW_IMAGES = (3, 6)
+"""Images whose working sets are compared to learn what one more takes."""
+
+
 @dataclass(frozen=True)
 class CodebookCost:
     """A codebook's work on one image.
@@ -33,6 +37,7 @@ class CodebookCost:
         peak_bytes: Most bytes that live at once while images are coded, for each image.
         base_bytes: The same, for however many images.
         selective: Whether it skips images none of whose patches is predicted.
+        convolves: Whether its work is convolutions, which a GPU does in TF32.
         module: The codebook, for timing it; None where its file is not here.
     """
 
@@ -42,6 +47,7 @@ class CodebookCost:
     peak_bytes: float
     base_bytes: float
     selective: bool
+    convolves: bool
     module: nn.Module | None = None
 
 
@@ -77,11 +83,24 @@ def codebook_cost(
             return module(pictures)
         return module.codes_at(pictures, (torch.arange(patches) < wanted).expand(count, -1))
 
-    # For real and not on the meta device: what is skipped depends on data.
+    # For real and not on the meta device: what is skipped depends on data. The bytes are those of
+    # several images, for a part of the work may go one image at a time.
     flops, one = _count(lambda: code(1))
-    each = max(0.0, _count(lambda: code(2))[1] - one)
+
+    def held_by(count: int) -> float:
+        return _count(lambda: code(count))[1]
+
+    few, many = (held_by(count) for count in FEW_IMAGES)
+    each = max(0.0, many - few) / (FEW_IMAGES[1] - FEW_IMAGES[0])
     return CodebookCost(
-        int(module.num_codes), held, flops, each, max(0.0, one - each), selective, module
+        num_codes=int(module.num_codes),
+        parameters=held,
+        flops=flops,
+        peak_bytes=each,
+        base_bytes=max(one - each, few - FEW_IMAGES[0] * each, 0.0),
+        selective=selective,
+        convolves=spec.type == "dalle_dvae",
+        module=module,
     ), []
 
 
@@ -93,7 +112,8 @@ def _without_file(
         pixels = 3 * size * size // patches
         flops = 2.0 * patches * pixels * options.codes
         peak = 4.0 * patches * (options.codes + pixels)
-        cost = CodebookCost(options.codes, options.codes * pixels, flops, peak, 0.0, False)
+        held = options.codes * pixels
+        cost = CodebookCost(options.codes, held, flops, peak, 0.0, False, False)
         return cost, [f"codebook of {options.codes:,} codes: {line} (--codes)"]
     if spec.type == "dalle_dvae":
         from torchmultimodal.models.flava.model import DalleEncoder
@@ -103,7 +123,7 @@ def _without_file(
         flops, peak = _count(lambda: encoder(picture))
         flops -= 2.0 * (patches - wanted) * DALLE_WIDTH * DALLE_CODES
         held = sum(p.numel() for p in encoder.parameters())
-        return CodebookCost(DALLE_CODES, held, flops, peak, 0.0, True), [
+        return CodebookCost(DALLE_CODES, held, flops, peak, 0.0, True, True), [
             f"{line}; its net is known"
         ]
     raise ValueError(f"model.codebook: {line} and its work is not known: {missing}") from missing

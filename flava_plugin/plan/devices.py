@@ -37,8 +37,9 @@ class Device:
     source: str
 
 
-# fp32: torch multiplies fp32 matrices without tensor cores unless told otherwise.
-_HOPPER = {"bf16": 989e12, "fp32": 67e12}
+# fp32: torch multiplies fp32 matrices without tensor cores unless told otherwise; its convolutions
+# run in TF32 unless told otherwise (torch.backends.cudnn.allow_tf32).
+_HOPPER = {"bf16": 989e12, "tf32": 494e12, "fp32": 67e12}
 _CACHED = (1.1, 1.0e9)  # torch's caching allocator, the CUDA context and cuBLAS; assumed
 _GLIBC = (1.15, 8 * 2.0**20)  # measured: tests/benchmarks/plan_check.py, shapes and small sizes
 DEVICES = {
@@ -51,8 +52,9 @@ DEVICES = {
         50e9,
         8,
         *_CACHED,
-        "NVIDIA H100 datasheet: bf16 1,979 TFLOPS with sparsity, half of it dense; fp32 67; 80 GB; "
-        "3.35 TB/s; NVLink 900 GB/s both ways; DGX H100: 400 Gb/s of InfiniBand per GPU",
+        "NVIDIA H100 datasheet: with sparsity bf16 1,979 and TF32 989 TFLOPS, half of each dense; "
+        "fp32 67; 80 GB; 3.35 TB/s; NVLink 900 GB/s both ways; DGX H100: 400 Gb/s of InfiniBand "
+        "per GPU",
     ),
     "h200": Device(
         "NVIDIA H200 SXM",
@@ -63,20 +65,21 @@ DEVICES = {
         50e9,
         8,
         *_CACHED,
-        "NVIDIA H200 datasheet: bf16 1,979 TFLOPS with sparsity, half of it dense; fp32 67; "
-        "141 GB; 4.8 TB/s; NVLink 900 GB/s both ways; DGX H200: 400 Gb/s of InfiniBand per GPU",
+        "NVIDIA H200 datasheet: with sparsity bf16 1,979 and TF32 989 TFLOPS, half of each dense; "
+        "fp32 67; 141 GB; 4.8 TB/s; NVLink 900 GB/s both ways; DGX H200: 400 Gb/s of InfiniBand "
+        "per GPU",
     ),
     "a100": Device(
         "NVIDIA A100 SXM 80 GB",
-        {"bf16": 312e12, "fp32": 19.5e12},
+        {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12},
         80e9,
         2.039e12,
         300e9,
         25e9,
         8,
         *_CACHED,
-        "NVIDIA A100 datasheet: bf16 312 TFLOPS dense, fp32 19.5; 80 GB; 2,039 GB/s; NVLink "
-        "600 GB/s both ways; DGX A100: 200 Gb/s of InfiniBand per GPU",
+        "NVIDIA A100 datasheet: dense bf16 312 and TF32 156 TFLOPS, fp32 19.5; 80 GB; 2,039 GB/s; "
+        "NVLink 600 GB/s both ways; DGX A100: 200 Gb/s of InfiniBand per GPU",
     ),
     "cpu": Device(
         "this machine's CPU",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
+from flava_plugin.plan.memory import OFFERED
 from flava_plugin.plan.options import Options
-from flava_plugin.plan.predict import Plan, plan
+from flava_plugin.plan.predict import Plan, memory_of
 from flava_plugin.recipe import Recipe
 
 
@@ -83,15 +83,16 @@ def _ways_out(found: Plan, room: float) -> list[str]:
             continue
         data = recipe.data.model_copy(update={"per_gpu_batch": rows})
         smaller = recipe.model_copy(update={"data": data})
-        # on paper: the speed of this machine does not matter here
-        device = "h100" if found.options.device == "cpu" else found.options.device
-        if plan(smaller, replace(found.options, device=device)).own.total <= room:
+        if memory_of(smaller, found.options, found.blueprint).total <= room:
             ways.append(f"data.per_gpu_batch={rows}")
             break
     fitting = [
         m.strategy
         for m in found.memory
-        if m.total <= room and not m.checkpointing and m.strategy not in ("none", "ddp")
+        if m.total <= room
+        and not m.checkpointing
+        and m.strategy in OFFERED
+        and m.strategy not in ("none", found.own.strategy)
     ]
     if fitting and found.options.gpus > 1:
         ways.append(f"sharding.strategy={fitting[0]}")

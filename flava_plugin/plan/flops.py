@@ -50,7 +50,7 @@ class Flops:
 
     @property
     def useful(self) -> float:
-        """What MFU counts: forward and backward, nothing twice."""
+        """The numerator of MFU: forward and backward, nothing twice."""
         return self.forward + self.backward
 
     @property

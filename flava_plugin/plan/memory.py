@@ -16,13 +16,17 @@ moments, 4 bytes each; ZeRO, arXiv 1910.02054, section 3, whose stages these are
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from flava_plugin.plan.activations import Kept, picture_bytes
 from flava_plugin.plan.blueprint import Blueprint, parameters
 from flava_plugin.plan.workload import Work
-from flava_plugin.sections import ImageSection
+from flava_plugin.sections import ImageSection, ShardingSection
 
 STRATEGIES = ("none", "ddp", "ddp_oss", "fairscale_sdp", "fairscale_fsdp", "fsdp2")
+
+OFFERED: tuple[str, ...] = get_args(ShardingSection.model_fields["strategy"].annotation)
+"""Strategies that a recipe may name; of the others a plan tells what they would cost."""
 
 REACHES = {
     "image": ("image encoder",),
@@ -58,6 +62,19 @@ class State:
         return self.parameters + self.moments + self.buckets + self.frozen
 
 
+def optimiser_ranks(strategy: str, gpus: int) -> int:
+    """Tell over how many ranks a strategy splits the optimiser's moments and its work.
+
+    Args:
+        strategy: One of ``STRATEGIES``.
+        gpus: Ranks N.
+
+    Returns:
+        N, or 1 where every rank updates everything.
+    """
+    return 1 if strategy in ("none", "ddp") else gpus
+
+
 def state_of(blueprint: Blueprint, strategy: str, gpus: int) -> State:
     """Work out what a strategy keeps.
 
@@ -72,7 +89,7 @@ def state_of(blueprint: Blueprint, strategy: str, gpus: int) -> State:
     whole = 4.0 * sum(parameters(blueprint).values())
     frozen = 4.0 * blueprint.codebook.parameters if blueprint.codebook else 0.0
     buckets = whole if strategy in ("ddp", "ddp_oss") and gpus > 1 else 0.0
-    moments = 2 * whole / (1 if strategy in ("none", "ddp") else gpus)
+    moments = 2 * whole / optimiser_ranks(strategy, gpus)
     if strategy in ("fairscale_fsdp", "fsdp2"):
         unit = 4.0 * largest_unit(blueprint)
         return State(whole / gpus, moments, 0.0, 1 / gpus, 3 * unit, frozen)
@@ -94,8 +111,7 @@ def largest_unit(blueprint: Blueprint) -> int:
         stack = blueprint.stacks.get(part)
         layer = 0
         if stack is not None:
-            width, mlp = stack.width, stack.mlp
-            layer = 4 * width * (width + 1) + 2 * width * mlp + mlp + width + 4 * width
+            layer = stack.layer_numbers
             count -= stack.layers * layer
         sizes += [layer, count]
     return max(sizes)
@@ -109,7 +125,7 @@ class Peak:
         kind: Of step.
         activations: Kept by the forward of one micro-batch.
         gradients: Of the parameters this kind trains.
-        batch: The micro-batch itself.
+        batch: The micro-batch as it comes.
         above: The most that stands at once above the steady state.
     """
 
@@ -149,11 +165,14 @@ def peak_of(
     gradients = sum(reached.values()) * state.gradients
     batch = batch_bytes(blueprint, work, image)
     batches = batch * (work.micro_batches if on_host else 1)
+    # Pictures come in 8 bits and are floats while a micro-batch's forward runs; what the backward
+    # needs of them is among the activations.
+    floats = batch_bytes(blueprint, work, image, scaled=True)
 
     # Gradients of earlier micro-batches are there from the start.
     stands = gradients if work.micro_batches > 1 else 0.0
     activations = sum(part.bytes for part in kept)
-    moments = [_coding(blueprint, work) + stands]
+    moments = [floats + _coding(blueprint, work) + stands, floats + activations + stands]
     left, made = activations, stands
     for part in kept:
         moments.append(left + made + part.moment + part.working)
@@ -166,23 +185,31 @@ def peak_of(
     return Peak(work.kind, activations, gradients, batch, above)
 
 
-def batch_bytes(blueprint: Blueprint, work: Work, image: ImageSection) -> float:
+def batch_bytes(
+    blueprint: Blueprint, work: Work, image: ImageSection, *, scaled: bool = False
+) -> float:
     """Bytes of a micro-batch.
 
     Args:
         blueprint: The model.
         work: The step.
         image: The recipe's ``data.image``.
+        scaled: Whether as floats, as the step computes with it, or as it comes.
 
     Returns:
-        Pictures for encoder and codebook (fp32), ids and labels (int64), masks.
+        Pictures for encoder and codebook (fp32, or uint8), and as it comes also ids and labels
+        (int64) and masks, which stay as they are.
     """
-    total = 0.0
-    if work.kind != "text":
-        total += picture_bytes(blueprint, work) + work.rows * blueprint.patches
+    if work.kind == "text":
+        pictures = 0.0
+    else:
+        pictures = picture_bytes(blueprint, work)
         if work.coded_rows:
-            total += 4.0 * work.rows * 3 * image.codebook_size**2
-    return total + work.rows * work.tokens * (3 * 8 + 1)
+            pictures += 4.0 * work.rows * 3 * image.codebook_size**2
+    if scaled:
+        return pictures
+    masks = work.rows * blueprint.patches if pictures else 0
+    return pictures / 4 + masks + work.rows * work.tokens * (3 * 8 + 1)
 
 
 def _coding(blueprint: Blueprint, work: Work) -> float:

@@ -1,9 +1,11 @@
 """The plan: a recipe's cost on some GPUs, all figures in one object.
 
-Step time on a GPU: executed FLOPs over the dense peak times the assumed MFU, the codebook and fp32
-recipes over the fp32 peak; AdamW moves 28 bytes for each parameter (reads parameter, gradient and
-two moments, writes three). On a CPU everything is timed beforehand (``calibrate.py``).
-Gradients are sent while the backward pass runs; what takes longer than it is waited for.
+Step time on a GPU: executed FLOPs over the dense peak times the assumed MFU; DALL-E's encoder over
+the peak of TF32, the contrastive loss and fp32 recipes over that of fp32. AdamW moves 28 bytes for
+each parameter that a kind of step reaches (reads parameter, gradient and two moments, writes
+three), split over the ranks where the strategy splits its moments. On a CPU everything is timed
+beforehand (``calibrate.py``). Gradients are sent while the last micro-batch's backward pass runs;
+what takes longer than it is waited for.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from flava_plugin.plan.calibrate import Rates, calibrate
 from flava_plugin.plan.communication import Traffic, bandwidth, traffic
 from flava_plugin.plan.devices import DEVICES, MFU, Device
 from flava_plugin.plan.flops import Flops, step_flops, total
-from flava_plugin.plan.memory import STRATEGIES, Peak, State, peak_of, state_of
+from flava_plugin.plan.memory import STRATEGIES, Peak, State, optimiser_ranks, peak_of, state_of
 from flava_plugin.plan.options import Options
 from flava_plugin.plan.workload import Work, workload
 from flava_plugin.recipe import Recipe
@@ -143,37 +145,78 @@ def plan(recipe: Recipe, options: Options) -> Plan:
         flops = step_flops(blueprint, work, every)
         sent = traffic(blueprint, work, strategy, options.gpus)
         if rates is None:
-            seconds = _gpu_seconds(blueprint, recipe, device, flops, mfu)
+            seconds = _gpu_seconds(blueprint, recipe, options, flops, mfu)
         else:
             seconds = _cpu_seconds(blueprint, work, flops, rates)
-        seconds["waiting for other ranks"] = _waiting(sent, flops, seconds["computing"], limit[0])
+        whole = total([*flops.values()])
+        backward = seconds["computing"] * whole.backward / whole.executed
+        waiting = waiting_seconds(sent, backward, work.micro_batches, limit[0])
+        seconds["waiting for other ranks"] = waiting
         steps.append(StepPlan(work, flops, sent, seconds))
 
-    def memory(name: str, recompute: int) -> MemoryPlan:
-        state = state_of(blueprint, name, options.gpus)
-        numbers = numbers_of(recipe.precision, options.device)
-        on_host = options.device == "cpu"
-        peaks = []
-        for work in works:
-            kept = kept_by_step(blueprint, work, numbers, recompute)
-            peaks.append(peak_of(blueprint, work, kept, state, recipe.data.image, on_host=on_host))
-        return MemoryPlan(name, bool(recompute), state, peaks, device)
-
-    table = [memory(name, recompute) for name in STRATEGIES for recompute in (0, 1)]
-    own = memory(strategy, every)
+    table = [
+        _memory(recipe, options, blueprint, works, name, recompute)
+        for name in STRATEGIES
+        for recompute in (0, 1)
+    ]
+    own = _memory(recipe, options, blueprint, works, strategy, every)
     shown = 0.0 if rates else mfu
     return Plan(recipe, options, device, blueprint, steps, table, own, shown, rates, limit)
 
 
+def memory_of(recipe: Recipe, options: Options, blueprint: Blueprint) -> MemoryPlan:
+    """Work out what a recipe needs as it is, without timing anything.
+
+    Args:
+        recipe: The recipe.
+        options: GPUs and assumptions.
+        blueprint: Its model.
+
+    Returns:
+        Memory of one GPU.
+    """
+    works, section = workload(recipe, blueprint, options), recipe.sharding
+    every = int(section.activation_checkpointing)
+    return _memory(recipe, options, blueprint, works, section.strategy, every)
+
+
+def _memory(
+    recipe: Recipe,
+    options: Options,
+    blueprint: Blueprint,
+    works: list[Work],
+    strategy: str,
+    recompute_every: int,
+) -> MemoryPlan:
+    state = state_of(blueprint, strategy, options.gpus)
+    numbers = numbers_of(recipe.precision, options.device)
+    on_host = options.device == "cpu"
+    peaks = []
+    for work in works:
+        kept = kept_by_step(blueprint, work, numbers, recompute_every)
+        peaks.append(peak_of(blueprint, work, kept, state, recipe.data.image, on_host=on_host))
+    return MemoryPlan(strategy, bool(recompute_every), state, peaks, DEVICES[options.device])
+
+
 def _gpu_seconds(
-    blueprint: Blueprint, recipe: Recipe, device: Device, flops: dict[str, Flops], mfu: float
+    blueprint: Blueprint, recipe: Recipe, options: Options, flops: dict[str, Flops], mfu: float
 ) -> dict[str, float]:
+    device = DEVICES[options.device]
     trained = [f.executed for part, f in flops.items() if part not in ("codebook", "contrastive")]
-    exact = [flops[part].executed for part in ("codebook", "contrastive") if part in flops]
     computing = sum(trained) / (device.matmul[recipe.precision] * mfu)
-    computing += sum(exact) / (device.matmul["fp32"] * mfu)
-    numbers = sum(parameters(blueprint).values())
-    return {"computing": computing, "optimiser": ADAMW_BYTES * numbers / device.bandwidth}
+    convolves = blueprint.codebook is not None and blueprint.codebook.convolves
+    for part, precision in (("codebook", "tf32" if convolves else "fp32"), ("contrastive", "fp32")):
+        if part in flops:
+            computing += flops[part].executed / (device.matmul[precision] * mfu)
+    ranks = optimiser_ranks(recipe.sharding.strategy, options.gpus)
+    moved = ADAMW_BYTES * _updated(blueprint, flops) / ranks
+    return {"computing": computing, "optimiser": moved / device.bandwidth}
+
+
+def _updated(blueprint: Blueprint, flops: dict[str, Flops]) -> int:
+    """Parameters that a kind of step reaches; the others have no gradient and stay."""
+    counts = parameters(blueprint)
+    return sum(counts[part] for part in flops if part in counts)
 
 
 def _cpu_seconds(
@@ -194,14 +237,27 @@ def _cpu_seconds(
             computing += count.executed / slowest
     starts = len(work.passes) + len(work.first_pass) + 2 * len(work.heads)
     computing += rates.calls * starts * work.micro_batches
-    counts = parameters(blueprint)
-    updated = sum(counts[part] for part in flops if part in counts)
-    share = updated / sum(counts.values())
+    updated = _updated(blueprint, flops)
+    share = updated / sum(parameters(blueprint).values())
     tensors = share * len([*blueprint.learner.parameters()])
     return {"computing": computing, "optimiser": rates.adamw * updated + rates.tensor * tensors}
 
 
-def _waiting(sent: Traffic, flops: dict[str, Flops], computing: float, speed: float) -> float:
-    whole = total([*flops.values()])
-    backward = computing * whole.backward / whole.executed
-    return max(0.0, sent.hidden / speed - backward) + (sent.total - sent.hidden) / speed
+def waiting_seconds(sent: Traffic, backward: float, micro_batches: int, speed: float) -> float:
+    """Work out what communication adds to a step.
+
+    Gradients are sent during the backward pass of the last micro-batch alone (``no_sync`` in
+    ``train/step.py``), parameters gathered during all of it.
+
+    Args:
+        sent: The step's volumes.
+        backward: Seconds of the backward passes of all micro-batches.
+        micro_batches: How many there are.
+        speed: Of the slowest link, bytes/s.
+
+    Returns:
+        Seconds that nothing hides.
+    """
+    gradients = (sent.all_reduce + sent.reduce_scatter) / speed
+    late = max(gradients - backward / micro_batches, sent.hidden / speed - backward, 0.0)
+    return late + (sent.total - sent.hidden) / speed

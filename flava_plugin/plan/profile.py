@@ -16,8 +16,8 @@ from torch.profiler import profile as torch_profile
 from flava_plugin import registry
 from flava_plugin.data.loader import load_steps
 from flava_plugin.data.steps import Step
-from flava_plugin.model.execution import TEXT_MULTIPLE, compile_layers
-from flava_plugin.model.learner import Learner, build_learner
+from flava_plugin.model.execution import compile_layers, text_multiple
+from flava_plugin.model.learner import Learner, build_learner, hides
 from flava_plugin.recipe import Recipe, RecipeError
 from flava_plugin.train.balance import Balance
 from flava_plugin.train.optim import clamp_logit_scale, lr_at, set_lr
@@ -102,6 +102,7 @@ def profile(
 
     Raises:
         RecipeError: No source feeds that kind of step.
+        OSError: The trace could not be written.
     """
     fed = {source.modality for source in recipe.data.sources.values()}
     kinds = [known for known in MODALITIES if known in fed and kind in (None, known)]
@@ -145,6 +146,8 @@ def profile(
                     _step(recipe, learner, strategy, world, batch)
         if trace is not None and world.rank == 0:
             profiler.export_chrome_trace(str(trace))
+            if not trace.is_file():  # torch only logs what it could not write
+                raise OSError(f"--trace {trace}: torch could not write it")
         operations = _operations(profiler, len(batches))
         return Profile(str(world.device), found, operations, world.rank)
 
@@ -233,17 +236,12 @@ def _read(
         size=world.size,
         patch_grid=math.isqrt(patches),
         with_codebook=any(getattr(h, "needs_codes", False) for h in learner.heads.values()),
-        masked=_hides(learner),
-        text_multiple=TEXT_MULTIPLE if recipe.compile else 1,
+        masked=hides(learner),
+        text_multiple=text_multiple(
+            compiled=recipe.compile, padding_is_read=recipe.model.padding == "released"
+        ),
     )
     return iter(steps)
-
-
-def _hides(learner: Learner) -> bool:
-    """Whether an objective predicts what is hidden, as the training loop asks."""
-    needs = {need for head in learner.heads.values() for need in getattr(head, "needs", ())}
-    targets = {getattr(learner.loss_of(name), "target", None) for name in learner.heads}
-    return bool(targets & {"words", "patches"}) or any("_masked" in need for need in needs)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 
 from flava_plugin.plan.blueprint import parameters
 from flava_plugin.plan.flops import total
+from flava_plugin.plan.memory import OFFERED
 from flava_plugin.plan.predict import Plan
 
 GB = 1e9
@@ -118,6 +119,7 @@ def _flops(found: Plan) -> str:
     rows.append(row("forward", [s.forward for s in sums]))
     rows.append(row("backward", [s.backward for s in sums]))
     rows.append(row("computed again", [s.again for s in sums]))
+    rows.append(row("useful, as MFU counts", [s.useful for s in sums]))
     rows.append(["share of steps", *(f"{s:.0%}" for s in share), ""])
     return grid(rows)
 
@@ -128,9 +130,10 @@ def _memory(found: Plan) -> str:
     for each in (found.own, *found.memory):
         again = " + checkpointing" if each.checkpointing else ""
         name = f"{each.strategy}{again}"
+        not_yet = "" if each.strategy in OFFERED else " (not offered yet)"
         rows.append(
             [
-                f"this recipe: {name}" if each is found.own else name,
+                f"this recipe: {name}" if each is found.own else f"{name}{not_yet}",
                 f"{each.state.steady / GB:.3f}",
                 *(f"{peak.above / GB:.3f}" for peak in each.peaks),
                 f"{each.total / GB:.3f}",
@@ -203,6 +206,7 @@ def plain(found: Plan, warned: list[str]) -> dict[str, Any]:
                 "rows": step.work.rows,
                 "micro_batches": step.work.micro_batches,
                 "flops": {part: vars(flops) for part, flops in step.flops.items()},
+                "useful_flops": total([*step.flops.values()]).useful,
                 "traffic": vars(step.traffic),
                 "seconds": step.seconds,
             }
@@ -211,6 +215,7 @@ def plain(found: Plan, warned: list[str]) -> dict[str, Any]:
         "memory": [
             {
                 "strategy": each.strategy,
+                "offered": each.strategy in OFFERED,
                 "checkpointing": each.checkpointing,
                 "state": vars(each.state),
                 "peaks": {peak.kind: vars(peak) for peak in each.peaks},

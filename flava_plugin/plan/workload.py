@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flava_plugin.data.steps import micro_batch_rows
-from flava_plugin.model.learner import Learner
+from flava_plugin.model.learner import hides
 from flava_plugin.model.reads import parse_needs
 from flava_plugin.plan.blueprint import Blueprint
 from flava_plugin.plan.options import Options
@@ -118,7 +118,7 @@ def workload(
         A step of each kind that has a source, in the order of ``MODALITIES``.
 
     Raises:
-        ValueError: The global batch does not come out even.
+        ValueError: The global batch does not come out even, or texts cannot have that length.
     """
     shares = {kind: 0.0 for kind in MODALITIES}
     for source in recipe.data.sources.values():
@@ -140,14 +140,25 @@ def tokens_of(recipe: Recipe, kind: Modality, options: Options) -> int:
         options: What the command line says.
 
     Returns:
-        The number, at most the longest text the recipe allows.
+        The number.
+
+    Raises:
+        ValueError: No text of the recipe can be that long or that short.
     """
     if kind == "image":
         return 0
     text = recipe.data.text
-    longest = text.pair_length if kind == "pair" else text.text_length
-    chosen = options.pair_tokens if kind == "pair" else options.text_tokens
-    return max(SPECIAL + 1, min(chosen or longest // 2, longest))
+    key = f"{kind}_length"
+    longest: int = getattr(text, key)
+    chosen: int | None = getattr(options, f"{kind}_tokens")
+    if chosen is None:
+        return max(SPECIAL + 1, longest // 2)
+    if not SPECIAL < chosen <= longest:
+        raise ValueError(
+            f"--{kind}-tokens {chosen}: texts have from {SPECIAL + 1} ([CLS], a word, [SEP]) to "
+            f"data.text.{key}={longest} tokens; take a number between, or change data.text.{key}"
+        )
+    return chosen
 
 
 def _work(
@@ -179,7 +190,7 @@ def _work(
             for need in getattr(learner.heads[name], "needs", EVERYTHING[kind])
         ]
         read = parse_needs(needs)
-        views = _views(read, masked=_hides(learner))
+        views = _views(read, masked=hides(learner))
         lengths = {"image": 1 + blueprint.patches, "text": tokens}
         lengths["fused"] = 1 + lengths["image"] + lengths["text"]
         made = []
@@ -244,16 +255,6 @@ def _views(
         suffix = "_masked" if masked else ""
         views |= {f"image{suffix}": None, f"text{suffix}": None}
     return views
-
-
-def _hides(learner: Learner) -> bool:
-    """Whether batches come with masks: something predicts what is hidden."""
-    needs = {
-        need.partition(".")
-        for head in learner.heads.values()
-        for need in getattr(head, "needs", ())
-    }
-    return any(field.endswith("_masked") or at in ("words", "patches") for field, _, at in needs)
 
 
 def _head(blueprint: Blueprint, name: str, rows: int, hidden: dict[str, float]) -> HeadWork:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +13,10 @@ from torchmultimodal.models.flava.model import flava_model
 
 from flava_plugin.cli.main import main
 from flava_plugin.plan.blueprint import draw, parameters
-from flava_plugin.plan.fit import even_batch
+from flava_plugin.plan.fit import even_batch, warnings
 from flava_plugin.plan.options import Options
-from flava_plugin.plan.predict import plan
+from flava_plugin.plan.predict import memory_of, plan
+from flava_plugin.plan.table import text
 from flava_plugin.recipe import load_recipe, recipe_names
 
 
@@ -79,6 +82,67 @@ def test_what_does_not_fit_is_told_with_a_way_out(capsys: pytest.CaptureFixture[
     assert planned(capsys, *words[:-1], f"data.per_gpu_batch={rows}")["warnings"] == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pretrain/flava_base", "--gpus", "8", "data.per_gpu_batch=512"],
+        ["pretrain/flava_base", "--gpus", "8", "data.per_gpu_batch=1024", "data.masking.words=0.5"],
+        ["pretrain/flava_large", "--gpus", "8", "data.per_gpu_batch=1024"],
+        ["pretrain/flava_base", "--gpus", "8", "sharding.strategy=none"],
+    ],
+    ids=str,
+)
+def test_advice_is_what_a_recipe_takes(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = [word for word in words[1:] if "=" in word]
+    told = " ".join(planned(capsys, *words)["warnings"])
+    ways = re.findall(r"[a-z]+\.[a-z_]+=[^\s;,]+", told)
+    assert ways
+    for way in ways:
+        load_recipe(words[0], [*changes, way], check_files=False)
+
+
+def test_what_no_recipe_may_name_is_never_advised() -> None:
+    recipe = load_recipe("pretrain/flava_base", ["data.per_gpu_batch=1"], check_files=False)
+    found = plan(recipe, Options(gpus=8))
+    needs = {m.strategy: m.total for m in found.memory if not m.checkpointing}
+    assert needs["fsdp2"] < needs["ddp"]
+    tight = replace(found.device, memory=(needs["fsdp2"] + needs["ddp"]) / 2)
+    told = " ".join(warnings(replace(found, device=tight)))
+    assert "does not fit" in told and "sharding.strategy" not in told
+    shown = text(found, [])
+    assert "fsdp2 + checkpointing (not offered yet)" in shown and "ddp (not offered" not in shown
+
+
+def test_a_cpu_s_way_out_is_planned_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = ["data.global_batch=16", "objectives.contrastive=null"]
+    recipe = load_recipe("pretrain/shapes", changes, check_files=False)
+    options = Options(device="cpu")
+    found = plan(recipe, options)
+
+    def needs(rows: int) -> float:
+        data = recipe.data.model_copy(update={"per_gpu_batch": rows})
+        smaller = recipe.model_copy(update={"data": data})
+        return memory_of(smaller, options, found.blueprint).total
+
+    assert found.own.total > needs(8) > needs(4)
+    for rows in (8, 4):  # far less than an H100's libraries take for themselves
+        monkeypatch.setattr("flava_plugin.plan.fit.machine_memory", lambda rows=rows: needs(rows))
+        assert f"data.per_gpu_batch={rows}" in " ".join(warnings(found))
+
+
+def test_useful_flops_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    again = "sharding.activation_checkpointing=true"
+    step = planned(capsys, "pretrain/shapes", again)["steps"]["pair"]
+    sums = [sum(part[name] for part in step["flops"].values()) for name in ("forward", "backward")]
+    assert step["useful_flops"] == pytest.approx(sum(sums))
+    assert main(["plan", "pretrain/shapes", again]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    line = next(line for line in lines if line.startswith("useful, as MFU counts"))
+    assert f"{step['useful_flops'] / 1e9:,.2f}" in line
+
+
 def test_an_uneven_batch_is_told_and_planned(capsys: pytest.CaptureFixture[str]) -> None:
     told = planned(capsys, "pretrain/flava_base", "--gpus", "48")["warnings"]
     assert any("8192 is not a multiple of 6144" in line and "12288" in line for line in told)
@@ -104,6 +168,10 @@ def test_a_slow_network_is_waited_for() -> None:
     [
         (["pretrain/shapes", "optim.lrr=1"], "optim.lrr"),
         (["pretrain/none_such"], "no such recipe"),
+        (["pretrain/shapes", "--pair-tokens", "9999"], "--pair-tokens 9999"),
+        (["pretrain/shapes", "--pair-tokens", "9999"], "data.text.pair_length="),
+        (["pretrain/shapes", "--text-tokens", "9999"], "data.text.text_length="),
+        (["pretrain/shapes", "--text-tokens", "2"], "--text-tokens 2"),
     ],
     ids=str,
 )

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from flava_plugin.plan.activations import kept_by_step, numbers_of
 from flava_plugin.plan.blueprint import draw, parameters
 from flava_plugin.plan.codebook import LiveBytes
-from flava_plugin.plan.communication import traffic
+from flava_plugin.plan.communication import Traffic, traffic
 from flava_plugin.plan.memory import STRATEGIES, largest_unit, peak_of, state_of
 from flava_plugin.plan.options import Options
+from flava_plugin.plan.predict import StepPlan, plan, waiting_seconds
 from flava_plugin.plan.workload import workload
 from flava_plugin.recipe import load_recipe
 from flava_plugin.train.sharding import make_strategy
@@ -31,7 +32,7 @@ CHANGES = (
 
 
 def kept_bytes(learner: nn.Module, batch: Batch, precision: str) -> int:
-    """Bytes of the storages that a forward keeps, besides weights and the batch itself."""
+    """Bytes of the storages that a forward keeps, besides weights and the batch as it comes."""
     own = [*learner.parameters(), *learner.buffers()]
     given = [v for v in vars(batch).values() if isinstance(v, Tensor)]
     known = {t.untyped_storage().data_ptr() for t in (*own, *given)}
@@ -47,7 +48,7 @@ def kept_bytes(learner: nn.Module, batch: Batch, precision: str) -> int:
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
     ):
-        learner(batch)
+        learner(batch.as_floats())
     return sum(storage.nbytes() for storage in found.values())
 
 
@@ -77,6 +78,7 @@ def test_activations_are_what_autograd_keeps(precision: Any, changes: tuple[str,
         ("sharding.activation_checkpointing=true",),
         ("objectives.mim.loss.chunk=20",),
         ("precision=bf16",),
+        ("data.global_batch=16", "model.text_encoder.width=256", "model.text_encoder.layers=2"),
     ],
     ids=str,
 )
@@ -136,3 +138,53 @@ def test_strategies_send_what_rings_send() -> None:
     assert sent["fsdp2"].all_gather == 2 * whole
     assert sent["ddp"].contrastive == 3 * 2 * 4 * 64 * 96 * 3 / 4
     assert traffic(blueprint, pair, "ddp", 1).total == 0
+
+
+def test_only_what_a_step_reaches_is_updated_and_only_by_its_owner() -> None:
+    def milliseconds(strategy: str, gpus: int = 4) -> dict[str, float]:
+        recipe = load_recipe("pretrain/shapes", check_files=False)
+        section = recipe.sharding.model_copy(update={"strategy": strategy})
+        found = plan(recipe.model_copy(update={"sharding": section}), Options(gpus=gpus))
+        return {step.work.kind: 1000 * step.seconds["optimiser"] for step in found.steps}
+
+    recipe = load_recipe("pretrain/shapes", check_files=False)
+    counts = parameters(draw(recipe, Options()))
+    everywhere, split = milliseconds("ddp"), milliseconds("fsdp2")
+    reached = counts["text encoder"] + counts["head mlm"]
+    assert everywhere["text"] == pytest.approx(28e3 * reached / 3.35e12)
+    assert everywhere["pair"] > everywhere["image"]
+    for kind, value in everywhere.items():
+        assert split[kind] == pytest.approx(value / 4)
+
+
+@pytest.mark.parametrize(
+    ("sent", "micro_batches", "waits"),
+    [
+        (Traffic(6.0, 0.0, 0.0, 0.0, 0.0), 1, 0.0),
+        (Traffic(6.0, 0.0, 0.0, 0.0, 0.0), 2, 2.0),  # 4 s of the last backward hide 4 bytes
+        (Traffic(0.0, 6.0, 0.0, 0.0, 0.0), 2, 2.0),
+        (Traffic(0.0, 0.0, 6.0, 0.0, 0.0), 2, 0.0),  # parameters come all the time
+        (Traffic(0.0, 4.0, 6.0, 0.0, 0.0), 2, 2.0),
+        (Traffic(0.0, 0.0, 0.0, 1.0, 2.0), 2, 3.0),
+    ],
+    ids=str,
+)
+def test_gradients_hide_behind_the_last_micro_batch(
+    sent: Traffic, micro_batches: int, waits: float
+) -> None:
+    assert waiting_seconds(sent, 8.0, micro_batches, 1.0) == waits
+
+
+def test_a_second_micro_batch_halves_what_hides_gradients() -> None:
+    def pair(rows: int, network: float) -> StepPlan:
+        changes = [f"data.per_gpu_batch={rows}", "objectives.contrastive=null"]
+        recipe = load_recipe("pretrain/flava_base", changes, check_files=False)
+        return plan(recipe, Options(gpus=2, gpus_per_node=1, network=network)).steps[-1]
+
+    free = pair(4096, 1e6)
+    flops = [*free.flops.values()]
+    share = sum(f.backward for f in flops) / sum(f.executed for f in flops)
+    backward = share * free.seconds["computing"]
+    slow = free.traffic.all_reduce / (0.75 * backward) / 1e9
+    waited = [pair(rows, slow).seconds["waiting for other ranks"] for rows in (4096, 2048)]
+    assert waited == pytest.approx([0.0, 0.25 * backward], rel=0.01)

@@ -107,3 +107,33 @@ def test_a_bad_recipe_is_code_2(
 ) -> None:
     assert main(["profile", "pretrain/shapes", *TINY, *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "is a folder"),
+        ("empty.json", "is a folder"),
+        ("notes.json", "is there already"),
+        ("trace.txt", ".json"),
+        ("trace.json.gz", ".json"),
+    ],
+)
+def test_a_trace_never_takes_another_s_place(
+    name: str,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("steps ran")
+
+    monkeypatch.setattr(module, "profile", never)
+    (tmp_path / "empty.json").mkdir()
+    (tmp_path / "notes.json").write_text("mine")
+    before = sorted(tmp_path.iterdir())
+    assert main(["profile", "pretrain/shapes", *TINY, "--trace", str(tmp_path / name)]) == 2
+    assert said in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "notes.json").read_text() == "mine"
