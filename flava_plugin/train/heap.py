@@ -15,9 +15,9 @@ from functools import cache
 import torch
 
 TRIM_EVERY = 4
-"""Micro-batches between two trims. A trim has pages cleared anew: every 4th cost 14 % of the time of
-a step of 32 micro-batches and keeps the peak at 4,096 rows within 1.2 times that at 512; every 8th
-cost 6 % and does not (``tests/benchmarks/RESULTS.md``)."""
+"""Micro-batches between two trims. A trim has pages cleared anew: every 4th cost 14 % of the time
+of a step of 32 micro-batches and keeps the peak at 4,096 rows within 1.2 times that at 512; every
+8th cost 6 % and does not (``tests/benchmarks/RESULTS.md``)."""
 
 
 @cache

@@ -28,6 +28,10 @@ BATCHES = batches()
 PADDED = BATCHES["pair padded"]
 
 
+OLD = int(transformers.__version__.split(".")[0]) < 5
+"""Whether transformers is of the last releases that work with torch 2.3."""
+
+
 @pytest.fixture
 def pair() -> Both:
     return both("hugging_face")
@@ -107,7 +111,8 @@ def test_the_logit_scale_is_clamped_in_training_alone(pair: Both, training: bool
     with torch.no_grad():
         model.flava.logit_scale.fill_(9.0)
     called(model, PADDED)
-    assert model.flava.logit_scale.item() == pytest.approx(4.6052 if training else 9.0)
+    always = OLD  # before 5.0 in an evaluation too
+    assert model.flava.logit_scale.item() == pytest.approx(4.6052 if training or always else 9.0)
 
 
 def test_defaults_of_the_configuration() -> None:
@@ -156,8 +161,9 @@ def test_the_codebook_is_frozen_and_builds_no_graph() -> None:
 
 def test_projections_are_of_all_positions(pair: Both) -> None:
     batch, flava = BATCHES["pair"], pair.theirs.flava
-    image = flava.get_image_features(batch.image).pooler_output
-    text = flava.get_text_features(batch.text).pooler_output
+    image, text = flava.get_image_features(batch.image), flava.get_text_features(batch.text)
+    if not OLD:
+        image, text = image.pooler_output, text.pooler_output
     assert image.shape == (4, 17, 32) and text.shape == (4, 12, 32)
     with torch.no_grad():
         found = pair.own.backbone(batch, frozenset({"image_projected", "text_projected"}))
@@ -199,7 +205,8 @@ def test_larger_images_are_for_the_image_encoder_alone(pair: Both) -> None:
     encoder = pair.theirs.flava.image_model
     expected = encoder(larger, interpolate_pos_encoding=True).last_hidden_state
     assert expected.shape == (2, 37, 32)
-    with pytest.raises(ValueError, match="doesn't match model"):
+    told = "unexpected keyword argument" if OLD else "doesn't match model"
+    with pytest.raises((ValueError, TypeError), match=told):
         pair.theirs.flava(pixel_values=larger, interpolate_pos_encoding=True)
 
 
@@ -214,9 +221,9 @@ def test_norms_under_autocast_are_not_held_in_fp32(pair: Both) -> None:
 
 
 def test_pixels_and_masks_of_the_processor() -> None:
-    processor = transformers.FlavaImageProcessor
+    processor = transformers.FlavaImageProcessor()
     assert (processor.total_mask_patches, processor.mask_group_min_patches) == (75, 16)
     assert processor.input_size_patches == 14
     assert processor.codebook_do_map_pixels
-    mapped = processor().map_pixels(torch.tensor([0.0, 0.5, 1.0]))
+    mapped = processor.map_pixels(torch.tensor([0.0, 0.5, 1.0]))
     torch.testing.assert_close(mapped, torch.tensor([0.1, 0.5, 0.9]))
