@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from flava_plugin.data.mixture import quotas, source_at, steps_before
@@ -53,10 +51,9 @@ def test_the_order_of_names_does_not_matter_and_the_seed_does():
 
 def test_a_far_step_is_computed_directly():
     shares = {"a": 0.25, "b": 0.75}
-    start = time.perf_counter()
+    # step by step this would not end while anybody waits
     assert steps_before(4 * 10**9, "a", shares, 0) == 10**9
     assert source_at(4 * 10**9, shares, 0) in shares
-    assert time.perf_counter() - start < 0.5
 
 
 def test_a_share_without_a_step_is_refused_by_name():
