@@ -28,6 +28,10 @@ STRATEGIES = ("none", "ddp", "ddp_oss", "fairscale_sdp", "fairscale_fsdp", "fsdp
 OFFERED: tuple[str, ...] = get_args(ShardingSection.model_fields["strategy"].annotation)
 """Strategies that a recipe may name; of the others a plan tells what they would cost."""
 
+HOST_CONVOLUTIONS = 1.4
+"""What convolutions on a CPU take over the tensors alive: oneDNN lays pictures and kernels out anew
+inside them. Fitted to one row of ``tests/benchmarks/plan_check.py``: DALL-E's encoder, 8 images."""
+
 REACHES = {
     "image": ("image encoder",),
     "text": ("text encoder",),
@@ -172,7 +176,10 @@ def peak_of(
     # Gradients of earlier micro-batches are there from the start.
     stands = gradients if work.micro_batches > 1 else 0.0
     activations = sum(part.bytes for part in kept)
-    moments = [floats + _coding(blueprint, work) + stands, floats + activations + stands]
+    moments = [
+        floats + _coding(blueprint, work, on_host=on_host) + stands,
+        floats + activations + stands,
+    ]
     left, made = activations, stands
     for part in kept:
         moments.append(left + made + part.moment + part.working)
@@ -212,8 +219,9 @@ def batch_bytes(
     return pictures / 4 + masks + work.rows * work.tokens * (3 * 8 + 1)
 
 
-def _coding(blueprint: Blueprint, work: Work) -> float:
+def _coding(blueprint: Blueprint, work: Work, *, on_host: bool) -> float:
     """The codebook's working set, which is gone before the encoders run."""
     if blueprint.codebook is None or not work.coded_rows:
         return 0.0
-    return blueprint.codebook.base_bytes + blueprint.codebook.peak_bytes * work.coded_rows
+    live = blueprint.codebook.base_bytes + blueprint.codebook.peak_bytes * work.coded_rows
+    return live * (HOST_CONVOLUTIONS if on_host and blueprint.codebook.convolves else 1.0)

@@ -7,7 +7,7 @@ Batches are made up (``tests/synthetic_steps.py``) with texts of the assumed len
 process's own on one thread, the median step; memory is the peak resident set above the built model,
 each kind of step in a process of its own. Exit code 1 where parameters differ, memory is off by
 more than 15 % or time by more than 30 %. The heap constants in ``plan/devices.py`` were fitted to
-the sizes shapes and small; medium holds them out of sample.
+all three sizes, first to shapes and small alone (RESULTS.md has both).
 """
 
 from __future__ import annotations
