@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from flava_plugin.cli.amounts import whole
+
 
 def add_commands(commands: Any) -> None:
     """Add the group to the parser.
@@ -30,15 +32,15 @@ def add_commands(commands: Any) -> None:
     fit.add_argument("dataset", help="a folder of pictures, or a registered dataset's name")
     fit.add_argument("options", nargs="*", metavar="key=value", help="options of the dataset")
     fit.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
-    fit.add_argument("--codes", type=_positive, default=256, help="number of codes (%(default)s)")
+    fit.add_argument("--codes", type=whole, default=256, help="number of codes (%(default)s)")
     fit.add_argument(
-        "--patch-size", type=_positive, default=8, help="pixels of a patch's side (%(default)s)"
+        "--patch-size", type=whole, default=8, help="pixels of a patch's side (%(default)s)"
     )
     fit.add_argument(
-        "--image-size", type=_positive, default=112, help="data.image.codebook_size (%(default)s)"
+        "--image-size", type=whole, default=112, help="data.image.codebook_size (%(default)s)"
     )
     fit.add_argument(
-        "--images", type=_positive, default=2000, help="pictures to fit to, at most (%(default)s)"
+        "--images", type=whole, default=2000, help="pictures to fit to, at most (%(default)s)"
     )
     fit.add_argument("--seed", type=int, default=0, help="of the start (%(default)s)")
     fit.set_defaults(run=run_fit_codebook)
@@ -68,22 +70,15 @@ def add_commands(commands: Any) -> None:
         help="texts of a registered dataset with these options; may be given again",
     )
     train.add_argument(
-        "--texts", type=_positive, default=20_000, help="of a dataset, at most (%(default)s)"
+        "--texts", type=whole, default=20_000, help="of a dataset, at most (%(default)s)"
     )
-    train.add_argument("--size", type=_positive, required=True, help="number of tokens, at most")
+    train.add_argument("--size", type=whole, required=True, help="number of tokens, at most")
     train.add_argument("--out", type=Path, required=True, help="file to write (.txt)")
     train.add_argument("--cased", action="store_true", help="keep upper case and accents")
     train.add_argument(
         "--used-only", action="store_true", help="drop pieces that these texts do not need"
     )
     train.set_defaults(run=run_train_vocab)
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
-    return number
 
 
 def run_fit_codebook(arguments: argparse.Namespace) -> int:
