@@ -57,6 +57,7 @@ class Recipe(Section):
         seed: All randomness is a function of it, the step and the index.
         run_dir: Folder of the run.
         precision: Of the forward pass; norms, losses and the contrastive branch stay in fp32.
+            ``fp16`` (CUDA only) scales the loss so that small gradients do not vanish.
         attention: How attention is computed: ``auto`` takes what was measured to be fastest for
             the device and precision; ``fused``, ``plain`` or ``varlen`` insist.
         compile: Compile the encoders' layers (torch.compile); worth its minutes on a GPU.
@@ -80,7 +81,7 @@ class Recipe(Section):
     steps: Annotated[Int, Field(gt=0)]
     seed: Annotated[Int, Field(ge=0)] = 0
     run_dir: Annotated[str, Field(min_length=1), AfterValidator(expand_run_dir)]
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     attention: Literal["auto", "fused", "plain", "varlen"] = "auto"
     compile: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"

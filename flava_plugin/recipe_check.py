@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 
 from pydantic import BaseModel, ValidationError
 
-from flava_plugin.recipe_fit import execution_errors, objective_errors
+from flava_plugin.recipe_fit import execution_errors, objective_errors, sharding_errors
 from flava_plugin.registry import REGISTRIES
 from flava_plugin.schema import Component, Kind, MustExist, Section
 
@@ -233,6 +233,7 @@ def _cross_errors(recipe: Recipe) -> Iterator[str]:
         )
     yield from objective_errors(recipe)
     yield from execution_errors(recipe)
+    yield from sharding_errors(recipe)
     yield from _size_errors(recipe)
     yield from _evaluation_errors(recipe)
 

@@ -66,6 +66,30 @@ def execution_errors(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def sharding_errors(recipe: Recipe) -> Iterator[str]:
+    """Find what a sharding strategy cannot do, whatever the number of ranks.
+
+    Args:
+        recipe: A recipe without errors of form.
+
+    Yields:
+        str: A line for each error.
+    """
+    strategy = recipe.sharding.strategy
+    if recipe.precision == "fp16" and recipe.device == "cpu":
+        yield "precision: 'fp16' needs a GPU, and the recipe says device: cpu; use precision: bf16"
+    if strategy == "fairscale_fsdp" and recipe.device == "cpu":
+        yield (
+            "sharding.strategy: 'fairscale_fsdp' needs CUDA streams, and the recipe says device: "
+            "cpu; use fairscale_sdp, ddp_oss or fsdp2"
+        )
+    if strategy == "fairscale_fsdp" and recipe.compile:
+        yield (
+            "compile: layers that FairScale gathers anew in every pass cannot be compiled; use "
+            "sharding.strategy=fsdp2, or compile=false"
+        )
+
+
 def _reads(objective: ObjectiveSection) -> frozenset[str]:
     needs: object = getattr(heads.get(objective.head.type), "needs", None)
     reads = objective.head.options.get("reads")

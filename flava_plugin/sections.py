@@ -240,13 +240,17 @@ class ShardingSection(Section):
     """How parameters, gradients and optimiser state lie over ranks.
 
     Attributes:
-        strategy: ``none``: one process; ``ddp``: replicas, gradients averaged.
+        strategy: ``none``: one process. ``ddp``: replicas, gradients averaged. Sharded besides:
+            ``ddp_oss`` the optimiser's state (ZeRO-1), ``fairscale_sdp`` also gradients (ZeRO-2),
+            ``fairscale_fsdp`` (CUDA only) and ``fsdp2`` (torch 2.6) also parameters (ZeRO-3).
         activation_checkpointing: Compute encoder layers anew in the backward pass instead of
             keeping their activations: ``true`` all, a number n every n-th of each encoder.
+        timeout: Seconds after which ranks give up on one that does not join them (torch: 1800).
     """
 
-    strategy: Literal["none", "ddp"] = "ddp"
+    strategy: Literal["none", "ddp", "ddp_oss", "fairscale_sdp", "fairscale_fsdp", "fsdp2"] = "ddp"
     activation_checkpointing: bool | Annotated[int, Field(gt=1)] = False
+    timeout: Positive = 1800
 
 
 class CheckpointSection(Section):
@@ -255,10 +259,13 @@ class CheckpointSection(Section):
     Attributes:
         every: Steps between checkpoints.
         keep: How many of the newest are kept; the best one is kept besides.
+        format: ``full``: rank 0 gathers and writes whole tensors. ``sharded``: every rank writes
+            its part, for models that do not fit on one; ``flava weights merge`` joins the parts.
     """
 
     every: Positive = 1000
     keep: Positive = 3
+    format: Literal["full", "sharded"] = "full"
 
 
 class MetricsSection(Section):

@@ -52,6 +52,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     from flava_plugin.train.loop import train
     from flava_plugin.train.requeue import Stopped
     from flava_plugin.train.run_folder import LostClaimError
+    from flava_plugin.train.world import LostRankError
 
     try:
         train(recipe)
@@ -65,7 +66,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         raise
     except ValueError as error:  # what only the built parts can refuse, such as the batch's cut
         raise RecipeError(str(error).splitlines()) from error
-    except (ArithmeticError, OSError, LostClaimError, UnreadableDataError) as error:
+    except (ArithmeticError, OSError, LostClaimError, LostRankError, UnreadableDataError) as error:
         print(f"flava: {error}", file=sys.stderr)
         return 1
     return 0

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flava_plugin.cli import weights_dalle
+from flava_plugin.cli import weights_dalle, weights_merge
 
 FORMATS = ("torchmultimodal", "hugging_face", "flava_plugin")
 
@@ -57,6 +57,7 @@ def add_commands(commands: Any) -> None:
     convert.add_argument("--force", action="store_true", help="replace DST")
     convert.set_defaults(run=run_convert)
     weights_dalle.add_command(actions)
+    weights_merge.add_command(actions)
 
 
 def _heads(text: str) -> tuple[int, int, int]:

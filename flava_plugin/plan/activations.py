@@ -14,7 +14,7 @@ from typing import Literal
 from flava_plugin.plan.blueprint import Blueprint, Stack
 from flava_plugin.plan.workload import HeadWork, Pass, Work
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Numbers:
     @property
     def linear(self) -> int:
         """Bytes of a number that a linear layer gives."""
-        return 2 if self.precision == "bf16" else 4
+        return 2 if self.precision != "fp32" else 4
 
 
 def numbers_of(precision: Precision, device: str) -> Numbers:
@@ -46,7 +46,7 @@ def numbers_of(precision: Precision, device: str) -> Numbers:
     Returns:
         How it computes.
     """
-    return Numbers(precision, fused=not (device == "cpu" and precision == "bf16"))
+    return Numbers(precision, fused=not (device == "cpu" and precision != "fp32"))
 
 
 def layer_bytes(stack: Stack, numbers: Numbers, positions: float, read: float) -> float:
@@ -153,7 +153,7 @@ def _head(head: HeadWork, numbers: Numbers) -> Kept:
     chunked = head.positions > head.chunk
     hidden = head.positions * head.width * (4 if chunked else numbers.linear)
     transform = decoded * (head.width * (4 + 2 * numbers.linear) + 8)
-    if numbers.precision == "bf16":
+    if numbers.precision != "fp32":
         transform += 2.0 * head.matrices
     logits = 4.0 * decoded * head.vocabulary
     # backward: the gradient of the log-softmax, of the logits and, in bf16, its cast
@@ -199,7 +199,7 @@ def _encoder(
     elif passes[0].view == "fused" and work.counted < 1 and passes[0].read < passes[0].positions:
         # rows read a different number of positions: queries and outputs stand as rows as well
         kept += 2.0 * work.rows * passes[0].read / work.counted * stack.width * numbers.linear
-    if numbers.precision == "bf16":  # casts are kept: of each weight once, of the pictures
+    if numbers.precision != "fp32":  # casts are kept: of each weight once, of the pictures
         layer = 4 * stack.width**2 + 2 * stack.width * stack.mlp
         kept += 2.0 * stack.layers * layer
         if images:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from flava_plugin.plan.memory import OFFERED
 from flava_plugin.plan.options import Options
 from flava_plugin.plan.predict import Plan, memory_of
 from flava_plugin.recipe import Recipe
@@ -91,8 +90,8 @@ def _ways_out(found: Plan, room: float) -> list[str]:
         for m in found.memory
         if m.total <= room
         and not m.checkpointing
-        and m.strategy in OFFERED
         and m.strategy not in ("none", found.own.strategy)
+        and not (m.strategy == "fairscale_fsdp" and found.options.device == "cpu")
     ]
     if fitting and found.options.gpus > 1:
         ways.append(f"sharding.strategy={fitting[0]}")

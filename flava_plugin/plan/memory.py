@@ -23,10 +23,7 @@ from flava_plugin.plan.blueprint import Blueprint, parameters
 from flava_plugin.plan.workload import Work
 from flava_plugin.sections import ImageSection, ShardingSection
 
-STRATEGIES = ("none", "ddp", "ddp_oss", "fairscale_sdp", "fairscale_fsdp", "fsdp2")
-
-OFFERED: tuple[str, ...] = get_args(ShardingSection.model_fields["strategy"].annotation)
-"""Strategies that a recipe may name; of the others a plan tells what they would cost."""
+STRATEGIES: tuple[str, ...] = get_args(ShardingSection.model_fields["strategy"].annotation)
 
 HOST_CONVOLUTIONS = 1.4
 """What convolutions on a CPU take over the tensors alive: oneDNN lays pictures and kernels out anew

@@ -202,10 +202,10 @@ def _step(
     strategy.clip_grad_norm(recipe.optim.clip_norm)
     strategy.step()
     if sections is None:
-        clamp_logit_scale(learner, recipe.optim.max_logit_scale)
+        clamp_logit_scale(strategy.parameters(), recipe.optim.max_logit_scale)
         return
     with sections.section("optimiser"):
-        clamp_logit_scale(learner, recipe.optim.max_logit_scale)
+        clamp_logit_scale(strategy.parameters(), recipe.optim.max_logit_scale)
 
 
 def _read(

@@ -6,7 +6,6 @@ from typing import Any
 
 from flava_plugin.plan.blueprint import parameters
 from flava_plugin.plan.flops import total
-from flava_plugin.plan.memory import OFFERED
 from flava_plugin.plan.predict import Plan
 
 GB = 1e9
@@ -130,10 +129,9 @@ def _memory(found: Plan) -> str:
     for each in (found.own, *found.memory):
         again = " + checkpointing" if each.checkpointing else ""
         name = f"{each.strategy}{again}"
-        not_yet = "" if each.strategy in OFFERED else " (not offered yet)"
         rows.append(
             [
-                f"this recipe: {name}" if each is found.own else f"{name}{not_yet}",
+                f"this recipe: {name}" if each is found.own else name,
                 f"{each.state.steady / GB:.3f}",
                 *(f"{peak.above / GB:.3f}" for peak in each.peaks),
                 f"{each.total / GB:.3f}",
@@ -215,7 +213,6 @@ def plain(found: Plan, warned: list[str]) -> dict[str, Any]:
         "memory": [
             {
                 "strategy": each.strategy,
-                "offered": each.strategy in OFFERED,
                 "checkpointing": each.checkpointing,
                 "state": vars(each.state),
                 "peaks": {peak.kind: vars(peak) for peak in each.peaks},

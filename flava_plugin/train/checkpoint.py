@@ -6,8 +6,10 @@
     checkpoints/latest                       the name of the newest folder
     checkpoints/best                         the name of the best one, if a metric chooses
 
-A folder is written under a temporary name, fsynced and renamed, so its name promises that it is
-whole; the digests find what a disk or a careless copy broke afterwards.
+With ``checkpoint.format: sharded`` every rank writes files of its own (``tensor_files.py``); either
+form goes on under any strategy and number of ranks. A folder is written under a temporary name,
+fsynced and renamed (``saving.py``), so its name promises that it is whole; the digests find what a
+disk or a careless copy broke afterwards.
 """
 
 from __future__ import annotations
@@ -16,19 +18,23 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flava_plugin.train import durable, run_folder
+from flava_plugin.train import durable
+from flava_plugin.train.pieces import by_parameter, whole
+from flava_plugin.train.tensor_files import TensorFiles, file_name
 
-FORMAT = 1
-MODEL, OPTIM, STATE = "model.safetensors", "optim.safetensors", "state.json"
+FORMATS = {"full": 1, "sharded": 2}
+STATE = "state.json"
+
+Fingerprint = dict[str, Any]
+"""Of a file: ``bytes`` and ``sha256``."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,78 +53,42 @@ class Checkpoint:
     step: int
     state: Mapping[str, Any]
 
+    @property
+    def parts(self) -> int | None:
+        """Into how many parts it is cut; None for whole tensors."""
+        parts: int | None = self.state.get("parts")
+        return parts
+
+    def source(self, kind: Literal["model", "optim"]) -> TensorFiles:
+        """Open its tensors, to be read as far as they are asked for.
+
+        Args:
+            kind: The weights, or the optimiser's state by ``<parameter>.<kind>``.
+
+        Returns:
+            The tensors.
+
+        Raises:
+            ValueError: A file cannot be read.
+        """
+        if self.parts is None:
+            names = [file_name(kind)]
+        else:
+            names = [file_name(kind, (part, self.parts)) for part in range(self.parts)]
+        try:
+            return TensorFiles([self.folder / name for name in names])
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ValueError(f"checkpoint {self.folder} is damaged: {error}") from error
+
     def model(self) -> dict[str, Tensor]:
         """Parameters and buffers by name, on the CPU."""
-        tensors: dict[str, Tensor] = load_file(self.folder / MODEL)
-        return tensors
+        source = self.source("model")
+        return {name: whole(source, name) for name in source.shapes}
 
     def optim(self) -> dict[str, dict[str, Tensor]]:
         """Optimiser state by parameter name and kind, on the CPU."""
-        state: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in load_file(self.folder / OPTIM).items():
-            parameter, _, kind = name.rpartition(".")
-            state.setdefault(parameter, {})[kind] = tensor
-        return state
-
-
-def save(
-    run_dir: Path,
-    step: int,
-    model: Mapping[str, Tensor],
-    optim: Mapping[str, Mapping[str, Tensor]],
-    state: Mapping[str, Any],
-    *,
-    token: str,
-    keep: int,
-    best: bool = False,
-) -> Path:
-    """Write a checkpoint, move ``latest`` to it and delete what is no longer kept.
-
-    Args:
-        run_dir: The run folder.
-        step: Optimiser steps done.
-        model: Full tensors by name; names that share memory are each written.
-        optim: Optimiser state by parameter name.
-        state: Plain data for ``state.json``.
-        token: This attempt's token (``run_folder.claim``).
-        keep: How many of the newest checkpoints stay.
-        best: Whether this is the best one so far; it stays until a better one comes.
-
-    Returns:
-        The checkpoint's folder.
-
-    Raises:
-        OSError: The disk is full or fails; earlier checkpoints are untouched.
-        LostClaimError: Another process has claimed the run folder since.
-    """
-    root = run_dir / "checkpoints"
-    final = root / f"{step:08d}"
-    temporary = root / f"{durable.TEMPORARY}{final.name}-{token}"
-    flat = {f"{name}.{kind}": t for name, kinds in optim.items() for kind, t in kinds.items()}
-    try:
-        temporary.mkdir(parents=True)
-        save_file(_separate(model), temporary / MODEL)
-        save_file(_separate(flat), temporary / OPTIM)
-        files = {name: _fingerprint(temporary / name) for name in (MODEL, OPTIM)}
-        text = json.dumps({"format": FORMAT, "step": step, "files": files, **state}, indent=1)
-        (temporary / STATE).write_text(text, encoding="utf-8")
-        run_folder.keep_claim(run_dir, token)
-        if final.exists():  # a damaged one, or one beyond the step that this attempt resumed from
-            final.rename(root / f"{durable.TEMPORARY}replaced-{final.name}-{token}")
-        durable.rename_folder(temporary, final)
-        run_folder.keep_claim(run_dir, token)
-        durable.write_text(root / "latest", final.name + "\n")
-        if best:
-            durable.write_text(root / "best", final.name + "\n")
-    except (OSError, SafetensorError) as error:  # safetensors wraps the OSError of a full disk
-        raise OSError(
-            f"cannot save step {step} in {root}: {error}; the previous checkpoint is kept: free "
-            "some space and start the same command again"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    _prune(root, step, keep)
-    return final
+        source = self.source("optim")
+        return by_parameter({name: whole(source, name) for name in source.shapes})
 
 
 def newest(run_dir: Path) -> Checkpoint | None:
@@ -134,7 +104,7 @@ def newest(run_dir: Path) -> Checkpoint | None:
         ValueError: There are checkpoints, and every one is damaged.
     """
     faults = []
-    for step in sorted(_steps(run_dir / "checkpoints"), reverse=True):
+    for step in sorted(steps_in(run_dir / "checkpoints"), reverse=True):
         folder = run_dir / "checkpoints" / f"{step:08d}"
         try:
             return read(folder)
@@ -142,11 +112,24 @@ def newest(run_dir: Path) -> Checkpoint | None:
             faults.append(str(error))
             logger.warning("%s; trying the one before it", error)
     if faults:
-        raise ValueError(
-            f"no checkpoint of {run_dir} is complete:\n  " + "\n  ".join(faults) + "\nrestore one, "
-            f"or delete {run_dir / 'checkpoints'} to start again"
-        )
+        raise ValueError(damaged(run_dir, faults))
     return None
+
+
+def damaged(run_dir: Path, faults: Sequence[str]) -> str:
+    """Say that no checkpoint can be used.
+
+    Args:
+        run_dir: The run folder.
+        faults: What is wrong with each.
+
+    Returns:
+        The text of the error.
+    """
+    return (
+        f"no checkpoint of {run_dir} is complete:\n  " + "\n  ".join(faults) + "\nrestore one, or "
+        f"delete {run_dir / 'checkpoints'} to start again"
+    )
 
 
 def find(run_dir: Path, which: str | int = "latest") -> Checkpoint:
@@ -174,16 +157,18 @@ def find(run_dir: Path, which: str | int = "latest") -> Checkpoint:
     else:
         raise ValueError(f"checkpoint '{which}' is not latest, best or a number of steps")
     if found is None:
-        known = ", ".join(str(step) for step in sorted(_steps(root))) or "none"
+        known = ", ".join(str(step) for step in sorted(steps_in(root))) or "none"
         raise ValueError(f"{run_dir} has no checkpoint '{which}'; it holds {known}")
     return found
 
 
-def read(folder: Path) -> Checkpoint:
+def read(folder: Path, share: tuple[int, int] = (0, 1)) -> Checkpoint:
     """Open a checkpoint, its files checked against the sizes and digests it was written with.
 
     Args:
         folder: A folder of ``checkpoints/``.
+        share: Rank and number of ranks that check digests, each its share of the files; sizes are
+            checked by all.
 
     Returns:
         The checkpoint.
@@ -193,16 +178,14 @@ def read(folder: Path) -> Checkpoint:
     """
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        if state["format"] != FORMAT:
-            raise ValueError(
-                f"format {state['format']} is not {FORMAT}: written by another version"
-            )
-        for name, expected in state["files"].items():
+        if state["format"] not in FORMATS.values():
+            raise ValueError(f"format {state['format']} is unknown: written by another version")
+        for number, (name, expected) in enumerate(sorted(state["files"].items())):
             if (folder / name).stat().st_size != expected["bytes"]:
                 raise ValueError(
                     f"{name} has not the {expected['bytes']} bytes it was written with"
                 )
-            if _fingerprint(folder / name) != expected:
+            if number % share[1] == share[0] and fingerprint(folder / name) != expected:
                 raise ValueError(f"{name} is not what was written")
         return Checkpoint(folder, int(state["step"]), state)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -229,23 +212,18 @@ def sweep(run_dir: Path) -> None:
     """
     for folder in (run_dir, run_dir / "checkpoints"):
         for path in folder.glob(f"{durable.TEMPORARY}*"):
-            _delete(path)
+            delete(path)
 
 
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors of which no two share memory, which safetensors refuses."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        value = tensor.detach().cpu().contiguous()
-        storage = value.untyped_storage()
-        shared = storage.data_ptr() in seen or storage.nbytes() != value.nbytes
-        result[name] = value.clone() if shared else value
-        seen.add(result[name].untyped_storage().data_ptr())
-    return result
+def fingerprint(path: Path) -> Fingerprint:
+    """Measure a file.
 
+    Args:
+        path: The file.
 
-def _fingerprint(path: Path) -> dict[str, Any]:
+    Returns:
+        Its size and digest.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -253,27 +231,26 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
-def _steps(root: Path) -> list[int]:
+def steps_in(root: Path) -> list[int]:
+    """List the checkpoints of a folder.
+
+    Args:
+        root: A run's ``checkpoints/``.
+
+    Returns:
+        Their steps, in no order.
+    """
     if not root.is_dir():
         return []
     return [int(path.name) for path in root.iterdir() if path.name.isdigit() and path.is_dir()]
 
 
-def _prune(root: Path, step: int, keep: int) -> None:
-    """Keep the newest up to ``step`` and the best; later ones are damaged and replaced in time."""
-    kept = {f"{s:08d}" for s in sorted(s for s in _steps(root) if s <= step)[-keep:]}
-    pointer = root / "best"
-    if pointer.is_file():
-        kept.add(pointer.read_text().strip())
-    for old in _steps(root):
-        name = f"{old:08d}"
-        if old <= step and name not in kept:
-            doomed = root / f"{durable.TEMPORARY}deleted-{name}"  # never half a checkpoint
-            (root / name).rename(doomed)
-            _delete(doomed)
+def delete(path: Path) -> None:
+    """Delete a file or folder, as far as it can be.
 
-
-def _delete(path: Path) -> None:
+    Args:
+        path: What may be there.
+    """
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

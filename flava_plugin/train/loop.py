@@ -12,7 +12,9 @@ import hashlib
 import logging
 import math
 import shlex
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,17 +29,21 @@ from flava_plugin.evaluate.inference import Flava
 from flava_plugin.evaluate.tasks import run_tasks
 from flava_plugin.model.attention_kernels import check_kernel
 from flava_plugin.model.execution import compile_layers, compiled_graphs, text_multiple
-from flava_plugin.model.learner import build_learner, hides
+from flava_plugin.model.learner import Learner, build_learner, hides
 from flava_plugin.recipe import Recipe, RecipeError
 from flava_plugin.train import checkpoint, initialise, run_folder
 from flava_plugin.train.balance import Balance
+from flava_plugin.train.loss_scale import LossScale
 from flava_plugin.train.metrics import MetricLog
 from flava_plugin.train.optim import clamp_logit_scale, lr_at, set_lr
 from flava_plugin.train.progress import Progress
 from flava_plugin.train.requeue import Stopped, StopRequest
-from flava_plugin.train.sharding import make_strategy
-from flava_plugin.train.step import check_finite, train_step
-from flava_plugin.train.world import World, connect, disconnect
+from flava_plugin.train.resume import newest_of_all
+from flava_plugin.train.saver import Saver
+from flava_plugin.train.sharding import Strategy, make_strategy
+from flava_plugin.train.sharding.whole import full_state
+from flava_plugin.train.step import check_finite, check_precision, train_step
+from flava_plugin.train.world import World, connect, disconnect, lost_ranks_named
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +56,7 @@ def train(recipe: Recipe) -> None:
 
     Raises:
         RecipeError: The run folder holds a checkpoint of another recipe.
+        LostRankError: Another process died or hangs.
         Stopped: A signal asked the run to stop, and it is saved.
     """
     if recipe.threads is not None:
@@ -57,17 +64,18 @@ def train(recipe: Recipe) -> None:
     run_dir, plain, steps = Path(recipe.run_dir), recipe.model_dump(mode="json"), recipe.steps
     with ExitStack() as stack:
         stack.callback(disconnect)
-        world = connect(recipe.device)
+        world = connect(recipe.device, recipe.sharding.timeout)
+        stack.enter_context(lost_ranks_named(world))
         request = stack.enter_context(StopRequest())
         check_kernel(recipe.attention, world.device, bf16=recipe.precision == "bf16")
+        check_precision(recipe.precision, world.device)
 
         # Where the run stands
-        found = checkpoint.newest(run_dir)
+        world.require_same("the recipe", recipe.to_yaml())
+        found = newest_of_all(run_dir, world)
         first, saved = (found.step, found.state) if found else (0, {})
         if found and (changes := run_folder.changes(saved["recipe"], plain)):
             raise RecipeError([*changes, _way_out(run_dir)])
-        world.require_same("the recipe", recipe.to_yaml())
-        world.require_same(f"the newest checkpoint in {run_dir}", str(first))
         best: dict[str, Any] | None = saved.get("best")
         seconds: float = saved.get("seconds", 0.0)
         writes, token = world.rank == 0, ""
@@ -76,6 +84,7 @@ def train(recipe: Recipe) -> None:
             checkpoint.sweep(run_dir)
             checkpoint.point_best(run_dir, best["step"] if best else None)
             run_folder.summarise(run_dir, first, seconds, first * recipe.data.global_batch)
+        token = world.from_first(token)
         if first >= steps:
             logger.info("%s has done its %d steps; raise steps to go on with it", run_dir, first)
             return
@@ -83,25 +92,28 @@ def train(recipe: Recipe) -> None:
         # What is trained
         spec = recipe.data.tokenizer
         tokenizer = registry.tokenizers.build(spec.type, **spec.options)
-        learner = build_learner(
+        build = partial(
+            build_learner,
             recipe.model,
             recipe.objectives,
             words=tokenizer.vocab_size,
             image_size=recipe.data.image.size,
             seed=recipe.seed,
             attention=recipe.attention,
-            activation_checkpointing=recipe.sharding.activation_checkpointing,
         )
+        learner = build(activation_checkpointing=recipe.sharding.activation_checkpointing)
         if recipe.compile:
             compile_layers(learner.backbone)
         if recipe.init and not found:
             initialise.load(learner, run=recipe.init.run, weights=recipe.init.weights)
         strategy = make_strategy(recipe.sharding, learner, recipe.optim, world)
         balance = Balance(recipe.balance, recipe.objectives)
+        scale = LossScale(enabled=recipe.precision == "fp16")
         bad = BadSamples(recipe.data.bad_samples)
         if found:
-            strategy.load_full_state(found.model())
-            strategy.load_optimizer_state(found.optim())
+            strategy.load_model(found.source("model"))
+            strategy.load_optimizer(found.source("optim"))
+            scale.load_state(saved.get("loss_scale", scale.state()))
             bad.load_state(saved["bad_samples"])
             logger.info("going on from step %d of %s", first, run_dir)
 
@@ -140,6 +152,9 @@ def train(recipe: Recipe) -> None:
             )
         )
         progress = stack.enter_context(Progress(steps, first, shown=writes))
+        saver = stack.enter_context(
+            Saver(run_dir, recipe.checkpoint, world, token, recipe.data.global_batch)
+        )
 
         for batch in batches:
             done = batch.step + 1
@@ -153,11 +168,13 @@ def train(recipe: Recipe) -> None:
                 world,
                 (recipe.seed, batch.step),
                 precision=recipe.precision,
+                loss_scale=scale.value,
             )
-            norm = strategy.clip_grad_norm(recipe.optim.clip_norm)
-            check_finite({**losses, "gradient norm": norm}, done)
-            strategy.step()
-            clamp_logit_scale(learner, recipe.optim.max_logit_scale)
+            norm = strategy.clip_grad_norm(recipe.optim.clip_norm, loss_scale=scale.value)
+            check_finite(losses if scale.enabled else {**losses, "gradient norm": norm}, done)
+            if scale.allows(norm):
+                strategy.step()
+            clamp_logit_scale(strategy.parameters(), recipe.optim.max_logit_scale)
 
             progress.advance()
             if done % recipe.metrics.every == 0 or done == steps:
@@ -172,17 +189,20 @@ def train(recipe: Recipe) -> None:
                 )
                 progress.show(line, list(losses))
 
-            # What the ranks agree on: a signal to stop, samples that could not be read
-            noted = torch.cat([request.flags(), torch.tensor([float(len(batch.bad))])])
-            noted = world.sum_over_ranks(noted).cpu()
-            stop = request.agreed(noted[:-1])
+            # What the ranks tell each other: a signal to stop, how the last save goes, samples that
+            # could not be read
+            own = [request.flags(), saver.flags(), torch.tensor([float(len(batch.bad))])]
+            noted = world.sum_over_ranks(torch.cat(own)).cpu()
+            stop = request.agreed(noted[:-3])
+            saver.settle(noted[-3:-1])
             if noted[-1]:
                 bad.add(_of_all_ranks(batch.bad, world))
 
             is_best = False
             if recipe.evaluate.every and done % recipe.evaluate.every == 0:
+                model = learner if strategy.whole else _gathered(strategy, build)
                 if writes:
-                    flava = Flava(learner, tokenizer, recipe, world.device)
+                    flava = Flava(model, tokenizer, recipe, world.device)
                     results = run_tasks(flava, recipe.evaluate.tasks, recipe.evaluate.split)
                     log.log_evaluation(done, results)
                     value = _figure(results, recipe.evaluate.metric)
@@ -192,35 +212,35 @@ def train(recipe: Recipe) -> None:
 
             if stop or is_best or done % recipe.checkpoint.every == 0 or done == steps:
                 log.flush()
-                model, optim = strategy.full_state(), strategy.optimizer_state()
-                failure: Exception | None = None
-                if writes:
-                    state = {
-                        "order": {"seed": recipe.seed, "next_step": done},
-                        "schedule": {"lr": lr},
-                        "balance": balance.state(),
-                        "bad_samples": bad.state(),
-                        "best": best,
-                        "seconds": log.seconds,
-                        "fingerprint": hashlib.sha256(recipe.to_yaml().encode()).hexdigest(),
-                        "recipe": plain,
-                    }
-                    keep = recipe.checkpoint.keep
-                    try:
-                        checkpoint.save(
-                            run_dir, done, model, optim, state, token=token, keep=keep, best=is_best
-                        )
-                        samples = done * recipe.data.global_batch
-                        run_folder.summarise(run_dir, done, log.seconds, samples)
-                    except (OSError, run_folder.LostClaimError) as error:
-                        failure = error
-                if world.any_over_ranks(failure is not None):  # nobody goes on before all is saved
-                    raise failure or OSError(f"rank 0 could not save step {done}; see its message")
+                state = {
+                    "order": {"seed": recipe.seed, "next_step": done},
+                    "schedule": {"lr": lr},
+                    "balance": balance.state(),
+                    "loss_scale": scale.state(),
+                    "bad_samples": bad.state(),
+                    "best": best,
+                    "seconds": log.seconds,
+                    "fingerprint": hashlib.sha256(recipe.to_yaml().encode()).hexdigest(),
+                    "recipe": plain,
+                }
+                saver.save(strategy, done, state, best=is_best)
+                if stop or done == steps:
+                    saver.finish()
             if stop and done < steps:
                 request.hand_over(stop)
                 resume = shlex.join(["flava", "train", str(run_dir / "recipe.yaml")])
                 raise Stopped(stop, done, resume)
         logger.info("%d steps done in %.0f s: %s", steps, log.seconds, run_dir)
+
+
+def _gathered(strategy: Strategy, build: Callable[[], Learner]) -> Learner:
+    """A learner that is all there, on rank 0; the sharded one can only be used by all ranks."""
+    state = full_state(strategy)
+    learner = build()
+    if strategy.world.rank == 0:
+        learner.load_state_dict(state)
+        learner.to(strategy.world.device)
+    return learner
 
 
 def _way_out(run_dir: Path) -> str:

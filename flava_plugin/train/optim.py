@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flava_plugin.sections import OptimSection
 
@@ -17,7 +18,9 @@ LOGIT_SCALE = "logit_scale"
 """Last part of the name of every parameter that ``clamp_logit_scale`` bounds."""
 
 
-def parameter_groups(learner: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    parameters: Iterable[tuple[str, int, nn.Parameter]], weight_decay: float
+) -> list[dict[str, Any]]:
     """Split the trainable parameters into those that decay and those that do not.
 
     Matrices, convolutions and embeddings (word, patch and position) decay. Parameters with fewer
@@ -25,7 +28,7 @@ def parameter_groups(learner: nn.Module, weight_decay: float) -> list[dict[str, 
     parameters are in no group.
 
     Args:
-        learner: Whose parameters.
+        parameters: Name, number of dimensions of the whole parameter, and what is updated of it.
         weight_decay: Of the first group.
 
     Returns:
@@ -33,9 +36,9 @@ def parameter_groups(learner: nn.Module, weight_decay: float) -> list[dict[str, 
     """
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
-    for name, parameter in learner.named_parameters():
+    for name, dimensions, parameter in parameters:
         if parameter.requires_grad:
-            decays = parameter.dim() >= 2 and name.rpartition(".")[2] not in TOKENS
+            decays = dimensions >= 2 and name.rpartition(".")[2] not in TOKENS
             (decayed if decays else spared).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": weight_decay},
@@ -44,12 +47,17 @@ def parameter_groups(learner: nn.Module, weight_decay: float) -> list[dict[str, 
     return [group for group in groups if group["params"]]
 
 
-def adamw(learner: nn.Module, section: OptimSection) -> torch.optim.AdamW:
+def adamw(
+    parameters: Sequence[tuple[str, int, nn.Parameter]],
+    section: OptimSection,
+    build: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+) -> torch.optim.Optimizer:
     """Build AdamW over the trainable parameters, in its fused form where torch has one.
 
     Args:
-        learner: Whose parameters.
+        parameters: As for ``parameter_groups``.
         section: The recipe's ``optim``.
+        build: Takes the groups and AdamW's options; for an optimiser that wraps AdamW.
 
     Returns:
         The optimiser; a parameter whose ``grad`` is None stays untouched by a step.
@@ -57,14 +65,14 @@ def adamw(learner: nn.Module, section: OptimSection) -> torch.optim.AdamW:
     Raises:
         ValueError: The learner has no trainable parameter.
     """
-    groups = parameter_groups(learner, section.weight_decay)
+    groups = parameter_groups(parameters, section.weight_decay)
     if not groups:
         raise ValueError("the learner has no trainable parameter; unfreeze one or add a head")
     options: dict[str, Any] = {"lr": section.lr, "betas": section.betas, "eps": section.eps}
-    on_cpu = any(parameter.device.type == "cpu" for parameter in learner.parameters())
+    on_cpu = any(parameter.device.type == "cpu" for _, _, parameter in parameters)
     # Before torch 2.4 the CPU has no fused form, which only the first step would say.
     fused = not on_cpu or tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4)
-    return torch.optim.AdamW(groups, fused=fused, **options)
+    return build(groups, fused=fused, **options)
 
 
 def lr_at(step: int, section: OptimSection, total_steps: int) -> float:
@@ -98,15 +106,15 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 @torch.no_grad()
-def clamp_logit_scale(learner: nn.Module, largest: float) -> None:
+def clamp_logit_scale(parameters: Iterable[tuple[str, Tensor]], largest: float) -> None:
     """Keep every logit scale within 0 and a bound, after the optimiser's step.
 
     A clamp inside the forward pass would be lost on a sharded parameter.
 
     Args:
-        learner: Its parameters named ``logit_scale`` are changed in place.
+        parameters: What this rank updates, by name; those named ``logit_scale`` are changed.
         largest: The bound (torchmultimodal: ln 100; its lower bound is ln 1).
     """
-    for name, parameter in learner.named_parameters():
+    for name, parameter in parameters:
         if name.rpartition(".")[2] == LOGIT_SCALE:
             parameter.clamp_(0.0, largest)

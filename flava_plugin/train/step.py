@@ -26,7 +26,9 @@ from flava_plugin.train.sharding import Strategy
 from flava_plugin.train.world import World
 from flava_plugin.types import Batch
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 PARTS = ("image", "text", "log_scale")
 """Outputs of a global objective, each named ``objective.part``."""
@@ -41,6 +43,7 @@ def train_step(
     dropout_seed: Sequence[int],
     *,
     precision: Precision = "fp32",
+    loss_scale: float = 1.0,
 ) -> dict[str, Tensor]:
     """Compute the gradients of one optimiser step; clipping and updating are the caller's.
 
@@ -54,6 +57,7 @@ def train_step(
         dropout_seed: What dropout depends on besides rank and micro-batch: the recipe's seed and
             the step.
         precision: Of the forward pass.
+        loss_scale: What the gradients are multiplied by, until ``Strategy.clip_grad_norm``.
 
     Returns:
         The mean loss of every objective over the counted rows of all ranks and micro-batches,
@@ -64,12 +68,15 @@ def train_step(
     counts, rows = _count(learner, micro_batches, world)
     compared = [name for name in counts if learner.is_global(name)]
     # Torch averages gradients over ranks, and a sum is wanted.
-    factors = {name: weights[name] * world.size / max(n, 1) for name, n in counts.items()}
+    factors = {
+        name: weights[name] * loss_scale * world.size / max(n, 1) for name, n in counts.items()
+    }
     sums = {name: torch.zeros((), device=world.device) for name in counts}
 
     def forward(index: int, **options: bool) -> dict[str, Tensor]:
         batch = micro_batches[index].to(world.device).as_floats()
-        autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=precision == "bf16")
+        kind, mixed = KINDS[precision], precision != "fp32"
+        autocast = torch.autocast(world.device.type, kind if mixed else None, enabled=mixed)
         with autocast, _dropout((*dropout_seed, world.rank, index), world.device):
             outputs: dict[str, Tensor] = strategy.module(batch, **options)
         return outputs
@@ -109,6 +116,20 @@ def train_step(
     summed = world.sum_over_ranks(torch.stack(list(sums.values())))
     means = summed / torch.tensor([max(n, 1) for n in counts.values()], device=world.device)
     return dict(zip(counts, means.unbind(), strict=True))
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Refuse a precision that the device has no fast arithmetic for.
+
+    Args:
+        precision: Of the forward pass.
+        device: Where it runs.
+
+    Raises:
+        ValueError: fp16 on a CPU.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise ValueError("precision: 'fp16' needs a GPU, and there is none; use precision=bf16")
 
 
 def check_finite(losses: Mapping[str, Tensor], step: int) -> None:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812, the name every torch user expects
+
+T = TypeVar("T")
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
@@ -69,6 +73,21 @@ class World:
         if self.size == 1:
             return flag
         return bool(self.sum_over_ranks(torch.tensor(int(flag))).item())
+
+    def from_first(self, value: T) -> T:
+        """Hand rank 0's value to every rank.
+
+        Args:
+            value: This rank's; plain data.
+
+        Returns:
+            That of rank 0.
+        """
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, 0, device=self.device)
+        return box[0]
 
     def gather_rows(self, tensor: Tensor, rows: Sequence[int] | None = None) -> Tensor:
         """Put the rows of all ranks together, rank after rank.
@@ -164,12 +183,59 @@ def connect(device_choice: DeviceChoice = "auto", timeout: float = 1800.0) -> Wo
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
+            _backend(device),
             rank=rank,
             world_size=size,
             timeout=timedelta(seconds=timeout),
         )
     return World(rank, size, local_rank, device)
+
+
+def require_group(world: World) -> None:
+    """Give a run of one process the process group that sharding libraries ask for.
+
+    Args:
+        world: This process's place; with several ranks the group is there.
+    """
+    if not dist.is_initialized():
+        backend = _backend(world.device)
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)
+
+
+def _backend(device: torch.device) -> str:
+    # CPU tensors, such as what a checkpoint gathers, go through gloo beside a GPU too.
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
+class LostRankError(RuntimeError):
+    """Another process of the run died or does not answer."""
+
+
+_PEERS = re.compile(r"gloo|NCCL|ProcessGroup|Connection (closed|reset)|timed? ?out", re.IGNORECASE)
+
+
+@contextmanager
+def lost_ranks_named(world: World) -> Iterator[None]:
+    """Say in one line that a collective failed, whose own errors speak of sockets and buffers.
+
+    Args:
+        world: This process's place.
+
+    Raises:
+        LostRankError: In place of what gloo or NCCL raise.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if world.size == 1 or isinstance(error, LostRankError) or not _PEERS.search(str(error)):
+            raise
+        text = str(error).strip().splitlines()[-1]
+        raise LostRankError(
+            f"rank {world.rank} of {world.size}: another rank died, hangs or is too slow ({text}); "
+            "its log says more. The last checkpoint stands: start the run again to go on. A rank "
+            "that is only slow may need a larger sharding.timeout"
+        ) from error
 
 
 def disconnect() -> None:

@@ -57,7 +57,7 @@ def faults(run_dir: Path, reference: Path) -> list[str]:
     found = []
     if lines(run_dir) != lines(reference):
         found.append("the losses differ")
-    for file in (checkpoint.MODEL, checkpoint.OPTIM):
+    for file in ("model.safetensors", "optim.safetensors"):
         own, other = (load_file(checkpoint.find(r).folder / file) for r in (run_dir, reference))
         if own.keys() != other.keys() or any(not torch.equal(own[k], other[k]) for k in own):
             found.append(f"{file} differs")

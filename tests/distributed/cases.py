@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from flava_plugin.model.learner import Learner
 from flava_plugin.sections import OptimSection, ShardingSection
 from flava_plugin.train.sharding import Strategy, make_strategy, replicated
+from flava_plugin.train.sharding.whole import full_state, optimizer_state
 from flava_plugin.train.step import train_step
 from flava_plugin.train.world import World
 from flava_plugin.types import Batch, Modality
@@ -67,6 +68,11 @@ def recomputed(world: World) -> dict[str, Tensor]:
     return found
 
 
+def replica(learner: nn.Module) -> dict[str, Tensor]:
+    """The weights as this rank computes with them; ``full_state`` is on rank 0 alone."""
+    return {f"replica/{name}": tensor.clone() for name, tensor in learner.state_dict().items()}
+
+
 def gradients(world: World) -> dict[str, Tensor]:
     """Losses and gradients of one step of every kind, with several accumulations."""
     learner, strategy = prepare(world)
@@ -96,7 +102,8 @@ def descent(world: World) -> dict[str, Tensor]:
             whole = shared_batches.batch(modality, ROWS, positives)
             step(world, learner, strategy, whole, accumulation)
             strategy.step()
-        found |= {f"{accumulation}/{n}": t for n, t in strategy.full_state().items()}
+        weights = full_state(strategy) | replica(learner)
+        found |= {f"{accumulation}/{n}": t for n, t in weights.items()}
     return found
 
 
@@ -110,8 +117,9 @@ def adamw(world: World) -> dict[str, Tensor]:
         step(world, learner, strategy, whole, 2)
         strategy.clip_grad_norm(1.0)
         strategy.step()
-        found |= {f"{number}/{n}": t for n, t in strategy.full_state().items()}
-        for name, kinds in strategy.optimizer_state().items():
+        weights = full_state(strategy) | replica(learner)
+        found |= {f"{number}/{n}": t for n, t in weights.items()}
+        for name, kinds in optimizer_state(strategy).items():
             found |= {f"{number}/optim/{name}/{kind}": t for kind, t in kinds.items()}
     return found
 
@@ -174,12 +182,12 @@ def hand_over(world: World) -> dict[str, Tensor]:
     for _ in range(2):
         step(world, learner, strategy, whole, 1)
         strategy.step()
-    found = {f"saved/{name}": tensor for name, tensor in strategy.full_state().items()}
-    for name, kinds in strategy.optimizer_state().items():
+    found = {f"saved/{name}": tensor for name, tensor in full_state(strategy).items()}
+    for name, kinds in optimizer_state(strategy).items():
         found |= {f"saved optim/{name}/{kind}": tensor for kind, tensor in kinds.items()}
     step(world, learner, strategy, whole, 1)
     strategy.step()
-    return found | {f"next/{name}": tensor for name, tensor in strategy.full_state().items()}
+    return found | {f"next/{name}": tensor for name, tensor in full_state(strategy).items()}
 
 
 def averaged_by_hand(world: World) -> dict[str, Tensor]:

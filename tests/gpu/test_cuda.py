@@ -9,6 +9,12 @@ from torch import Tensor
 
 from flava_plugin.sections import OptimSection, ShardingSection
 from flava_plugin.train.sharding import Strategy, make_strategy
+from flava_plugin.train.sharding.whole import (
+    full_state,
+    load_full_state,
+    load_optimizer_state,
+    optimizer_state,
+)
 from flava_plugin.train.step import Precision, check_finite, train_step
 from flava_plugin.train.world import World
 from flava_plugin.types import Batch
@@ -70,15 +76,15 @@ def test_bf16_stays_near_fp32(batches: list[Batch]) -> None:
 
 def test_an_update_and_its_state_come_back_to_the_cpu() -> None:
     *_, strategy = step("cuda", BATCHES["pair"])
-    before = strategy.full_state()
+    before = full_state(strategy)
     assert strategy.clip_grad_norm(1.0).isfinite()
     strategy.step()
-    after = strategy.full_state()
+    after = full_state(strategy)
     assert all(tensor.device.type == "cpu" for tensor in after.values())
     assert any(not torch.equal(before[name], after[name]) for name in after)
     other = make_strategy(
         ShardingSection(), tiny_learner(), OptimSection(), World(0, 1, 0, torch.device("cpu"))
     )
-    other.load_full_state(after)
-    other.load_optimizer_state(strategy.optimizer_state())
-    torch.testing.assert_close(other.full_state(), after, rtol=0, atol=0)
+    load_full_state(other, after)
+    load_optimizer_state(other, optimizer_state(strategy))
+    torch.testing.assert_close(full_state(other), after, rtol=0, atol=0)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tiny_run import lines, signal_at, start, write_recipe
 
 from flava_plugin.recipe import RecipeError, load_recipe
-from flava_plugin.train import checkpoint
+from flava_plugin.train import checkpoint, tensor_files
 from flava_plugin.train.loop import train
 from flava_plugin.train.requeue import Stopped, StopRequest
 
@@ -37,7 +37,7 @@ def stop_after(step: int, number: signal.Signals, monkeypatch: pytest.MonkeyPatc
 
 def assert_same_run(run_dir: Path, reference: Path) -> None:
     assert lines(run_dir) == lines(reference)
-    for file in (checkpoint.MODEL, checkpoint.OPTIM):
+    for file in ("model.safetensors", "optim.safetensors"):
         own, other = (load_file(checkpoint.find(r).folder / file) for r in (run_dir, reference))
         assert own.keys() == other.keys()
         assert all(torch.equal(own[name], other[name]) for name in own), file
@@ -185,7 +185,7 @@ def test_a_truncated_checkpoint_falls_back(
 def test_a_full_disk_stops_the_run_with_its_checkpoint_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_file, saved = checkpoint.save_file, []
+    save_file, saved = tensor_files.save_file, []
 
     def full(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
         if len(saved) >= 3:
@@ -193,7 +193,7 @@ def test_a_full_disk_stops_the_run_with_its_checkpoint_kept(
         saved.append(path)
         save_file(tensors, path)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(tensor_files, "save_file", full)
     with pytest.raises(OSError, match=r"cannot save step 8.*No space left.*checkpoint is kept"):
         run(tmp_path)
     assert checkpoint.find(tmp_path / "run").step == 4

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flava_plugin.train import checkpoint, durable, run_folder
+from flava_plugin.train import checkpoint, durable, run_folder, saving, tensor_files
 
 MODEL = {"layer.weight": torch.arange(12.0).reshape(3, 4), "layer.bias": torch.ones(3)}
 OPTIM = {
@@ -34,7 +34,7 @@ def save(
     best: bool = False,
 ) -> Path:
     token = token or run_folder.claim(run_dir)
-    return checkpoint.save(
+    return saving.save(
         run_dir, step, model, OPTIM, {"seconds": 1.5}, token=token, keep=keep, best=best
     )
 
@@ -143,7 +143,7 @@ def save_and_die(run_dir: Path, changes: int) -> int:
         os.fsync, os.replace = dying(os.fsync, budget), dying(os.replace, budget)
         for name in ("rename", "write_text", "mkdir", "unlink"):
             setattr(Path, name, dying(getattr(Path, name), budget))
-        checkpoint.save_file = dying(checkpoint.save_file, budget)
+        tensor_files.save_file = dying(tensor_files.save_file, budget)
         shutil.rmtree = dying(shutil.rmtree, budget)
         model = {name: tensor + 2 for name, tensor in MODEL.items()}
         save(run_dir, 2, model=model, token=token, keep=1, best=True)

@@ -12,7 +12,7 @@ from flava_plugin.evaluate.inference import Flava, load
 from flava_plugin.model.learner import build_learner
 from flava_plugin.recipe import load_recipe
 from flava_plugin.registry import datasets, tokenizers
-from flava_plugin.train import checkpoint, run_folder
+from flava_plugin.train import run_folder, saving
 from flava_plugin.types import Key, Sample
 
 SMALL = (
@@ -37,7 +37,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             recipe.model, recipe.objectives, words=words, image_size=48, seed=step
         )
         token = run_folder.claim(folder)
-        checkpoint.save(folder, step, learner.state_dict(), {}, {}, token=token, keep=3)
+        saving.save(folder, step, learner.state_dict(), {}, {}, token=token, keep=3)
     run_folder.describe(folder, recipe.to_yaml())
     summary = {"steps": 2, "seconds": 100.0, "samples_per_s": 0.96}
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")

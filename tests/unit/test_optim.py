@@ -25,10 +25,14 @@ class Parts(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(1.0))
 
 
+def listed(module: nn.Module) -> list[tuple[str, int, nn.Parameter]]:
+    return [(name, each.dim(), each) for name, each in module.named_parameters()]
+
+
 def test_matrices_decay_and_nothing_else() -> None:
     parts = Parts()
     names = {id(parameter): name for name, parameter in parts.named_parameters()}
-    decayed, spared = parameter_groups(parts, 0.1)
+    decayed, spared = parameter_groups(listed(parts), 0.1)
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     assert {names[id(parameter)] for parameter in decayed["params"]} == {
         "position_embeddings",
@@ -46,17 +50,17 @@ def test_matrices_decay_and_nothing_else() -> None:
 
 
 def test_an_empty_group_is_left_out() -> None:
-    assert len(parameter_groups(nn.LayerNorm(3), 0.1)) == 1
+    assert len(parameter_groups(listed(nn.LayerNorm(3)), 0.1)) == 1
 
 
 def test_nothing_to_train_is_refused() -> None:
     with pytest.raises(ValueError, match="no trainable parameter"):
-        adamw(nn.Linear(2, 2).requires_grad_(False), OptimSection())
+        adamw(listed(nn.Linear(2, 2).requires_grad_(False)), OptimSection())
 
 
 def test_adamw_skips_a_parameter_without_gradient() -> None:
     parts = Parts()
-    optimizer = adamw(parts, OptimSection(lr=0.1, weight_decay=0.5))
+    optimizer = adamw(listed(parts), OptimSection(lr=0.1, weight_decay=0.5))
     for parameter in parts.parameters():
         parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
     optimizer.step()  # now there is momentum
@@ -71,10 +75,10 @@ def test_adamw_skips_a_parameter_without_gradient() -> None:
 
 def test_adamw_without_a_fused_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", "2.3.1")
-    assert not adamw(Parts(), OptimSection()).defaults["fused"]
+    assert not adamw(listed(Parts()), OptimSection()).defaults["fused"]
     monkeypatch.undo()
     newer = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4)
-    assert adamw(Parts(), OptimSection()).defaults["fused"] is newer
+    assert adamw(listed(Parts()), OptimSection()).defaults["fused"] is newer
 
 
 def test_schedule_warms_up_and_falls_along_a_cosine() -> None:
@@ -98,7 +102,7 @@ def test_every_step_of_a_short_run_has_a_rate(warmup: int) -> None:
 
 
 def test_set_lr_reaches_every_group() -> None:
-    optimizer = adamw(Parts(), OptimSection())
+    optimizer = adamw(listed(Parts()), OptimSection())
     set_lr(optimizer, 0.125)
     assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]
 
@@ -110,6 +114,6 @@ def test_logit_scale_stays_in_bounds(value: float, kept: float) -> None:
     with torch.no_grad():
         scale.fill_(value)
         learner["other"].weight.fill_(9.0)
-    clamp_logit_scale(learner, 4.5)
+    clamp_logit_scale(learner.named_parameters(), 4.5)
     assert scale.item() == kept
     assert learner["other"].weight.item() == 9.0

@@ -103,16 +103,27 @@ def test_advice_is_what_a_recipe_takes(
         load_recipe(words[0], [*changes, way], check_files=False)
 
 
-def test_what_no_recipe_may_name_is_never_advised() -> None:
+def test_a_strategy_that_fits_is_advised() -> None:
     recipe = load_recipe("pretrain/flava_base", ["data.per_gpu_batch=1"], check_files=False)
     found = plan(recipe, Options(gpus=8))
     needs = {m.strategy: m.total for m in found.memory if not m.checkpointing}
     assert needs["fsdp2"] < needs["ddp"]
     tight = replace(found.device, memory=(needs["fsdp2"] + needs["ddp"]) / 2)
     told = " ".join(warnings(replace(found, device=tight)))
-    assert "does not fit" in told and "sharding.strategy" not in told
-    shown = text(found, [])
-    assert "fsdp2 + checkpointing (not offered yet)" in shown and "ddp (not offered" not in shown
+    (advised,) = re.findall(r"sharding\.strategy=(\w+)", told)
+    assert "does not fit" in told and needs[advised] <= tight.memory
+    assert "fsdp2 + checkpointing" in text(found, [])
+
+
+def test_fairscale_s_fsdp_is_not_advised_for_cpus() -> None:
+    changes = ["data.global_batch=64", "data.per_gpu_batch=1", "objectives.contrastive=null"]
+    recipe = load_recipe("pretrain/shapes", changes, check_files=False)
+    found = plan(recipe, Options(device="cpu", gpus=8))
+    needs = {m.strategy: m.total for m in found.memory if not m.checkpointing}
+    others = [need for name, need in needs.items() if name not in ("fairscale_fsdp", "fsdp2")]
+    tight = replace(found.device, memory=(needs["fairscale_fsdp"] + min(others)) / 2)
+    told = " ".join(warnings(replace(found, device=tight)))
+    assert "fairscale_fsdp" not in told
 
 
 def test_a_cpu_s_way_out_is_planned_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

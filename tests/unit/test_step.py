@@ -11,6 +11,12 @@ from torch.nn import functional as F  # noqa: N812, the name every torch user ex
 from flava_plugin.components.losses import GlobalContrastive
 from flava_plugin.sections import OptimSection, ShardingSection
 from flava_plugin.train.sharding import Strategy, make_strategy
+from flava_plugin.train.sharding.whole import (
+    full_state,
+    load_full_state,
+    load_optimizer_state,
+    optimizer_state,
+)
 from flava_plugin.train.step import check_finite, train_step
 from flava_plugin.train.world import World
 from flava_plugin.types import Batch
@@ -210,41 +216,41 @@ def trained() -> tuple[Any, Strategy]:
 
 def test_state_goes_from_one_strategy_to_another() -> None:
     learner, strategy = trained()
-    state, optim = strategy.full_state(), strategy.optimizer_state()
+    state, optim = full_state(strategy), optimizer_state(strategy)
     assert state.keys() == learner.state_dict().keys()
     assert "unused.weight" not in optim
     assert optim["loss.logit_scale"].keys() == {"step", "exp_avg", "exp_avg_sq"}
     other, second = prepared()
-    second.load_full_state(state)
-    second.load_optimizer_state(optim)
+    load_full_state(second, state)
+    load_optimizer_state(second, optim)
     for prepared_learner, one in ((learner, strategy), (other, second)):
         train_step(one, prepared_learner, [whole()], WEIGHTS, ALONE, (0, 1))
         one.step()
-    torch.testing.assert_close(second.full_state(), strategy.full_state(), rtol=0, atol=0)
-    torch.testing.assert_close(second.optimizer_state(), strategy.optimizer_state(), rtol=0, atol=0)
+    torch.testing.assert_close(full_state(second), full_state(strategy), rtol=0, atol=0)
+    torch.testing.assert_close(optimizer_state(second), optimizer_state(strategy), rtol=0, atol=0)
     assert not torch.equal(state["image.weight"], learner.image.weight), "a copy, not a view"
     assert optim["image.weight"]["step"] == 1, "what was loaded is not written to"
 
 
 def test_every_fault_of_saved_weights_is_named() -> None:
     _, strategy = prepared()
-    state = strategy.full_state()
+    state = full_state(strategy)
     state["image.bias"] = torch.ones(5)
     state["extra"] = state.pop("text.bias")
     with pytest.raises(ValueError) as refused:
-        strategy.load_full_state(state)
+        load_full_state(strategy, state)
     for fault in ("text.bias is missing", "extra is unknown", r"image.bias is (5,), here (4,)"):
         assert fault in str(refused.value)
 
 
 def test_every_fault_of_saved_optimiser_state_is_named() -> None:
     _, strategy = trained()
-    state = strategy.optimizer_state()
+    state = optimizer_state(strategy)
     state["image.bias"]["exp_avg"] = torch.ones(5)
     state["extra"] = state.pop("text.bias")
     del state["image.weight"]["step"]
     with pytest.raises(ValueError) as refused:
-        strategy.load_optimizer_state(state)
+        load_optimizer_state(strategy, state)
     for fault in (
         "extra is no trainable parameter",
         "image.bias.exp_avg is (5,), here (4,)",

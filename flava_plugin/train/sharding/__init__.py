@@ -5,7 +5,7 @@ The step and the loop see only ``Strategy``; what a checkpoint holds is the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from flava_plugin.sections import OptimSection, ShardingSection
-from flava_plugin.train.world import World
+from flava_plugin.train.pieces import Piece, Source
+from flava_plugin.train.world import World, require_group
 
 OptimizerState = dict[str, dict[str, Tensor]]
 """By parameter name: ``step`` (scalar), ``exp_avg`` and ``exp_avg_sq`` (the parameter's shape)."""
@@ -25,19 +26,27 @@ class Strategy(Protocol):
     Attributes:
         module: What the step calls; takes and returns what the learner does.
         optimizer: Holds the parameter groups whose learning rate the loop sets.
+        world: This process's place.
+        whole: Whether the learner of every rank is all there, so that it can be used as it is.
     """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
+    world: World
+    whole: bool
+
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """What this rank updates, by the learner's own names; possibly a part of a parameter."""
+        ...
 
     def zero_grad(self) -> None:
         """Drop every gradient, so that a parameter the step does not reach is not updated."""
         ...
 
     def no_sync(self) -> AbstractContextManager[None]:
-        """Accumulate: a forward and backward in here add to this rank's gradients only.
+        """Accumulate: a forward and backward in here add to the gradients.
 
-        The next backward outside joins the ranks, earlier ones included.
+        Only after a backward outside are they those of all ranks.
         """
         ...
 
@@ -49,11 +58,12 @@ class Strategy(Protocol):
         """
         ...
 
-    def clip_grad_norm(self, largest: float | None) -> Tensor:
-        """Scale all gradients down to a total norm.
+    def clip_grad_norm(self, largest: float | None, *, loss_scale: float = 1.0) -> Tensor:
+        """Undo the loss's scale and bring the gradients down to a total norm.
 
         Args:
             largest: The norm allowed; None measures only.
+            loss_scale: What the loss was multiplied by.
 
         Returns:
             The norm before clipping, a scalar, the same on every rank.
@@ -61,33 +71,38 @@ class Strategy(Protocol):
         ...
 
     def step(self) -> None:
-        """Update the parameters that have a gradient."""
+        """Update the parameters that have a gradient on some rank."""
         ...
 
-    def full_state(self) -> dict[str, Tensor]:
-        """Copy parameters and buffers, whole and by the learner's own names, to the CPU."""
-        ...
-
-    def load_full_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what ``full_state`` gave, under any strategy and number of ranks.
+    def pieces(self, *, spread: bool) -> tuple[list[Piece], list[Piece]]:
+        """Copy this rank's part of the weights and of the optimiser's state to the CPU.
 
         Args:
-            state: Tensors by name.
+            spread: Whether ranks share the work of what all of them hold; otherwise rank 0 has it.
+
+        Returns:
+            Pieces of the model (parameters and buffers, by the learner's own names) and of the
+            optimiser (``<parameter>.<kind>``, of parameters that were updated). Those of all
+            ranks do not overlap and make a whole.
+        """
+        ...
+
+    def load_model(self, source: Source) -> None:
+        """Take over weights saved under any strategy and number of ranks.
+
+        Args:
+            source: Parameters and buffers by the learner's own names.
 
         Raises:
             ValueError: Names or shapes differ; each is listed.
         """
         ...
 
-    def optimizer_state(self) -> OptimizerState:
-        """Copy the optimiser's state to the CPU; parameters never updated have none."""
-        ...
-
-    def load_optimizer_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take over what ``optimizer_state`` gave, under any strategy and number of ranks.
+    def load_optimizer(self, source: Source) -> None:
+        """Take over optimiser state saved under any strategy and number of ranks.
 
         Args:
-            state: State by parameter name.
+            source: By ``<parameter>.<kind>``; parameters it does not name start afresh.
 
         Raises:
             ValueError: It does not fit the trainable parameters; each fault is listed.
@@ -112,11 +127,31 @@ def make_strategy(
     Raises:
         ValueError: The strategy cannot run on this many ranks.
     """
-    from flava_plugin.train.sharding.replicated import Replicated
+    name = section.strategy
+    if name == "none":
+        if world.size > 1:
+            raise ValueError(
+                f"sharding.strategy: 'none' is for one process, and {world.size} would "
+                "train apart from each other; use sharding.strategy=ddp"
+            )
+        name = "ddp"
+    if name == "ddp":
+        from flava_plugin.train.sharding.replicated import Replicated
 
-    if section.strategy == "none" and world.size > 1:
-        raise ValueError(
-            f"sharding.strategy: 'none' is for one process, and {world.size} would "
-            "train apart from each other; use sharding.strategy=ddp"
-        )
-    return Replicated(learner, optim, world)
+        return Replicated(learner, optim, world)
+    require_group(world)
+    if name == "ddp_oss":
+        from flava_plugin.train.sharding.sharded_optimizer import ShardedOptimizer
+
+        return ShardedOptimizer(learner, optim, world)
+    if name == "fairscale_sdp":
+        from flava_plugin.train.sharding.sharded_gradients import ShardedGradients
+
+        return ShardedGradients(learner, optim, world)
+    if name == "fairscale_fsdp":
+        from flava_plugin.train.sharding.fairscale_fsdp import FairScaleFSDP
+
+        return FairScaleFSDP(learner, optim, world)
+    from flava_plugin.train.sharding.fsdp2 import FSDP2
+
+    return FSDP2(learner, optim, world)

@@ -7,7 +7,7 @@ micro-batch and not in the last one; there they are averaged after the backward 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -16,14 +16,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flava_plugin.sections import OptimSection
 from flava_plugin.train.optim import adamw
-from flava_plugin.train.sharding import OptimizerState
+from flava_plugin.train.pieces import Piece, Source
 from flava_plugin.train.sharding.averaging import average_gradients, copy_from_first
+from flava_plugin.train.sharding.saved_shards import (
+    load_model,
+    load_optimizer,
+    model_pieces,
+    optimizer_pieces,
+)
+from flava_plugin.train.sharding.shards import Held
 from flava_plugin.train.world import World
 
 TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
-
-KINDS = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW remembers of a parameter."""
 
 
 class Replicated:
@@ -33,13 +37,26 @@ class Replicated:
         learner: Moved to the world's device; copies start as rank 0's.
         optim: The recipe's ``optim``.
         world: This process's place.
+        build: Makes AdamW from parameter groups and options; for one whose state is sharded.
 
     Attributes:
         module: The learner, within torch's DDP where there are several ranks.
         optimizer: AdamW over the trainable parameters.
+        world: This process's place.
+        whole: Every rank's learner is all there.
+        held: All parameters and buffers.
     """
 
-    def __init__(self, learner: nn.Module, optim: OptimSection, world: World) -> None:
+    whole = True
+
+    def __init__(
+        self,
+        learner: nn.Module,
+        optim: OptimSection,
+        world: World,
+        build: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    ) -> None:
+        self.world = world
         self._learner = learner.to(world.device)
         self.module: nn.Module = self._learner
         self._by_hand = world.size > 1 and TORCH < (2, 4)
@@ -52,7 +69,12 @@ class Replicated:
             self.module = DistributedDataParallel(
                 self._learner, find_unused_parameters=True, broadcast_buffers=False
             )
-        self.optimizer: torch.optim.Optimizer = adamw(self._learner, optim)
+        self.held = Held.of_replica(self._learner)
+        self.optimizer: torch.optim.Optimizer = adamw(self.held.listed(), optim, build)
+
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """What this rank updates, by the learner's own names."""
+        return self.held.named()
 
     def zero_grad(self) -> None:
         """Drop every gradient, so that a parameter the step does not reach is not updated."""
@@ -80,15 +102,17 @@ class Replicated:
         if self._averages:
             average_gradients(self._learner)
 
-    def clip_grad_norm(self, largest: float | None) -> Tensor:
-        """Scale all gradients down to a total norm.
+    def clip_grad_norm(self, largest: float | None, *, loss_scale: float = 1.0) -> Tensor:
+        """Undo the loss's scale and bring the gradients down to a total norm.
 
         Args:
             largest: The norm allowed; None measures only.
+            loss_scale: What the loss was multiplied by.
 
         Returns:
             The norm before clipping, a scalar.
         """
+        self.held.unscale(loss_scale)
         bound = math.inf if largest is None else largest
         return torch.nn.utils.clip_grad_norm_(self._learner.parameters(), bound)
 
@@ -96,80 +120,32 @@ class Replicated:
         """Update the parameters that have a gradient."""
         self.optimizer.step()
 
-    def full_state(self) -> dict[str, Tensor]:
-        """Copy parameters and buffers by the learner's own names to the CPU."""
-        state = self._learner.state_dict()
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
-
-    def load_full_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what ``full_state`` gave.
+    def pieces(self, *, spread: bool) -> tuple[list[Piece], list[Piece]]:
+        """Copy this rank's part of the weights and of the optimiser's state to the CPU.
 
         Args:
-            state: Tensors by name.
+            spread: Whether ranks share the work of what all of them hold.
 
-        Raises:
-            ValueError: Names or shapes differ; each is listed.
+        Returns:
+            Pieces of the model and of the optimiser.
         """
-        own = self._learner.state_dict()
-        faults = [f"{name} is missing" for name in own if name not in state]
-        faults += [f"{name} is unknown to this model" for name in state if name not in own]
-        faults += _shape_faults(own, state)
-        _refuse(faults, "weights")
-        self._learner.load_state_dict(dict(state))
-
-    def optimizer_state(self) -> OptimizerState:
-        """Copy the optimiser's state to the CPU; parameters never updated have none."""
-        found: OptimizerState = {}
-        for name, parameter in self._trainable().items():
-            if parameter in self.optimizer.state:
-                kinds = self.optimizer.state[parameter]
-                found[name] = {kind: kinds[kind].detach().to("cpu", copy=True) for kind in KINDS}
-        return found
-
-    def load_optimizer_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take over what ``optimizer_state`` gave; parameters it does not name start afresh.
-
-        Args:
-            state: State by parameter name.
-
-        Raises:
-            ValueError: It does not fit the trainable parameters; each fault is listed.
-        """
-        own = self._trainable()
-        faults = [f"{name} is no trainable parameter" for name in state if name not in own]
-        for name, kinds in state.items():
-            if set(kinds) != set(KINDS):
-                faults.append(f"{name} has {sorted(kinds)}, not {sorted(KINDS)}")
-            elif name in own:
-                moments = {f"{name}.{kind}": kinds[kind] for kind in KINDS[1:]}
-                faults += _shape_faults(dict.fromkeys(moments, own[name]), moments)
-        _refuse(faults, "optimiser state")
-        names = {id(parameter): name for name, parameter in own.items()}
-        packed = self.optimizer.state_dict()
-        order = [p for group in self.optimizer.param_groups for p in group["params"]]
-        packed["state"] = {
-            index: {kind: tensor.clone() for kind, tensor in state[names[id(parameter)]].items()}
-            for index, parameter in enumerate(order)
-            if names[id(parameter)] in state
-        }
-        self.optimizer.load_state_dict(packed)
-
-    def _trainable(self) -> dict[str, nn.Parameter]:
-        return {n: p for n, p in self._learner.named_parameters() if p.requires_grad}
-
-
-def _shape_faults(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    return [
-        f"{name} is {tuple(state[name].shape)}, here {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-
-
-def _refuse(faults: list[str], what: str) -> None:
-    if faults:
-        raise ValueError(
-            f"the saved {what} do not fit this recipe's model:\n  "
-            + "\n  ".join(faults)
-            + "\nresume with the recipe the checkpoint was written with"
+        optimizer = optimizer_pieces(
+            self.held.trained, self.optimizer.state, self.world, spread=spread
         )
+        return model_pieces(self.held, self.world, spread=spread), optimizer
+
+    def load_model(self, source: Source) -> None:
+        """Take over saved weights.
+
+        Args:
+            source: Parameters and buffers by the learner's own names.
+        """
+        load_model(self.held, source)
+
+    def load_optimizer(self, source: Source) -> None:
+        """Take over saved optimiser state.
+
+        Args:
+            source: By ``<parameter>.<kind>``.
+        """
+        load_optimizer(self.optimizer, self.held.trained, self.held, source)

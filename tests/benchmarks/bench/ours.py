@@ -148,4 +148,4 @@ class Ours:
     def update(self) -> None:
         """Make the optimiser's step and bound the logit scale."""
         self.strategy.step()
-        clamp_logit_scale(self.learner, self.section.max_logit_scale)
+        clamp_logit_scale(self.strategy.parameters(), self.section.max_logit_scale)

@@ -1,0 +1,41 @@
+"""Where a run goes on: the newest checkpoint that is whole, as all ranks agree."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from flava_plugin.train.checkpoint import Checkpoint, damaged, read, steps_in
+from flava_plugin.train.world import World
+
+logger = logging.getLogger(__name__)
+
+
+def newest_of_all(run_dir: Path, world: World) -> Checkpoint | None:
+    """Find the newest checkpoint that every rank finds whole; ranks share the reading.
+
+    Args:
+        run_dir: The run folder; every rank sees the same one.
+        world: All ranks take part.
+
+    Returns:
+        The same checkpoint on every rank, None where there is none.
+
+    Raises:
+        ValueError: There are checkpoints, and every one is damaged.
+    """
+    root = run_dir / "checkpoints"
+    faults: list[str] = []
+    for step in world.from_first(sorted(steps_in(root), reverse=True)):
+        found, fault = None, ""
+        try:
+            found = read(root / f"{step:08d}", share=(world.rank, world.size))
+        except ValueError as error:
+            fault = str(error)
+            logger.warning("%s; trying the one before it", error)
+        if not world.any_over_ranks(bool(fault)):
+            return found
+        faults.append(fault or f"{root / f'{step:08d}'} is damaged; another rank's log says how")
+    if faults:
+        raise ValueError(damaged(run_dir, faults))
+    return None

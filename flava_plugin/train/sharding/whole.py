@@ -1,0 +1,87 @@
+"""The whole state of a sharded run on one rank, and back: for checkpoints, evaluation and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from flava_plugin.train.pieces import Piece, Whole, assemble, by_parameter, flat_names
+from flava_plugin.train.sharding import OptimizerState, Strategy
+from flava_plugin.train.world import World
+
+
+def full_state(strategy: Strategy) -> dict[str, Tensor]:
+    """Bring parameters and buffers to rank 0; every rank takes part.
+
+    Args:
+        strategy: Holds the learner.
+
+    Returns:
+        Whole tensors on the CPU by the learner's own names; on other ranks nothing.
+    """
+    return gather(strategy.pieces(spread=False)[0], strategy.world)
+
+
+def optimizer_state(strategy: Strategy) -> OptimizerState:
+    """Bring the optimiser's state to rank 0; every rank takes part.
+
+    Args:
+        strategy: Holds the optimiser.
+
+    Returns:
+        By parameter and kind; parameters never updated have none. On other ranks nothing.
+    """
+    return by_parameter(gather(strategy.pieces(spread=False)[1], strategy.world))
+
+
+def load_full_state(strategy: Strategy, state: Mapping[str, Tensor]) -> None:
+    """Give a strategy whole weights, saved under any strategy and number of ranks.
+
+    Args:
+        strategy: Takes this rank's part.
+        state: Tensors by name.
+    """
+    strategy.load_model(Whole(state))
+
+
+def load_optimizer_state(strategy: Strategy, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Give a strategy a whole optimiser state, saved under any strategy and number of ranks.
+
+    Args:
+        strategy: Takes this rank's part.
+        state: By parameter and kind.
+    """
+    strategy.load_optimizer(Whole(flat_names(state)))
+
+
+def gather(pieces: Sequence[Piece], world: World) -> dict[str, Tensor]:
+    """Put the pieces of all ranks together on rank 0.
+
+    Args:
+        pieces: This rank's, on the CPU.
+        world: All ranks take part.
+
+    Returns:
+        Whole tensors by name; on other ranks nothing.
+    """
+    if world.size == 1:
+        return assemble(pieces)
+    own = [(p.name, p.shape, p.start, len(p.values), str(p.values.dtype)) for p in pieces]
+    lists: list[Any] = [None] * world.size
+    dist.all_gather_object(lists, own)
+    if world.rank:
+        for piece in pieces:
+            dist.send(piece.values.to(world.device), 0)
+        return {}
+    received = list(pieces)
+    for rank, entries in enumerate(lists[1:], start=1):
+        for name, shape, start, count, kind in entries:
+            dtype = getattr(torch, kind.removeprefix("torch."))
+            values = torch.empty(count, dtype=dtype, device=world.device)
+            dist.recv(values, rank)
+            received.append(Piece(name, shape, start, values.cpu()))
+    return assemble(received)
