@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flava_plugin.cli import catalog, data, evaluate, plan, profile, train, weights
+from flava_plugin.cli import catalog, data, evaluate, jobs, plan, profile, submit, train, weights
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="flava", description="Pretrain, fine-tune and extend FLAVA from one recipe."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (catalog, train, evaluate, data, weights, plan, profile):
+    for group in (catalog, train, evaluate, submit, jobs, data, weights, plan, profile):
         group.add_commands(commands)
     return parser
 

@@ -33,6 +33,10 @@ SHORTER = {
 }
 
 
+CLUSTER = ("flava submit", "ID=", "flava jobs", "flava logs")
+"""Beginnings of commands that need SLURM: ``tests/slurm/test_readme_commands.py`` runs them."""
+
+
 class Piece(NamedTuple):
     """A command, or a block of Python, in the order of the README."""
 
@@ -114,7 +118,7 @@ def test_every_command_works_in_turn(newcomer: Path) -> None:
             name = named.group(1) if named else "piece.py"
             (newcomer / name).write_text(piece.text, "utf-8")
             assert run(f"python {name}", newcomer) or named, "a piece of Python shows something"
-        elif not piece.text.startswith("make "):
+        elif not piece.text.startswith(("make ", *CLUSTER)):
             short = next(
                 (more for start, more in SHORTER.items() if piece.text.startswith(start)), ""
             )

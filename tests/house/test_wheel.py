@@ -30,12 +30,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(built)
 
 
-def test_every_recipe_and_asset_is_in_it(wheel: zipfile.ZipFile) -> None:
+def test_every_recipe_profile_and_asset_is_in_it(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     for path in (ROOT / "recipes").rglob("*.yaml"):
         name = f"flava_plugin/_recipes/{path.relative_to(ROOT / 'recipes').as_posix()}"
         assert name in names
         assert wheel.read(name) == path.read_bytes()
+    profiles = sorted((ROOT / "slurm/clusters").glob("*.yaml"))
+    assert profiles
+    for path in profiles:
+        assert wheel.read(f"flava_plugin/_clusters/{path.name}") == path.read_bytes()
     assets = [path for path in (ROOT / "flava_plugin" / "assets").iterdir() if path.is_file()]
     assert assets
     assert {f"flava_plugin/assets/{path.name}" for path in assets} <= names

@@ -1,0 +1,1 @@
+"""Puts a recipe on SLURM, or on several processes of this machine, through submitit."""
