@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from flava_plugin.registry import heads
@@ -59,7 +60,7 @@ def execution_errors(recipe: Recipe) -> Iterator[str]:
     Yields:
         str: A line for each error.
     """
-    if recipe.attention == "varlen" and (recipe.precision == "fp32" or recipe.device == "cpu"):
+    if recipe.attention == "varlen" and (recipe.precision != "bf16" or recipe.device == "cpu"):
         yield (
             "attention: 'varlen' needs CUDA and precision: bf16, and the recipe says device: "
             f"{recipe.device}, precision: {recipe.precision}; take attention: auto"
@@ -88,6 +89,21 @@ def sharding_errors(recipe: Recipe) -> Iterator[str]:
             "compile: layers that FairScale gathers anew in every pass cannot be compiled; use "
             "sharding.strategy=fsdp2, or compile=false"
         )
+    if strategy == "fsdp2" and (torch := _torch_before(2, 6)):
+        yield (
+            f"sharding.strategy: 'fsdp2' needs torch 2.6 or newer, here is {torch}; upgrade torch "
+            "or use ddp_oss or fairscale_sdp"
+        )
+
+
+def _torch_before(major: int, minor: int) -> str | None:
+    """The installed torch's version if it is older; torch is not imported, which takes seconds."""
+    try:
+        found = version("torch")
+    except PackageNotFoundError:  # a build without metadata; the strategy will ask torch itself
+        return None
+    older = tuple(map(int, found.split(".")[:2])) < (major, minor)
+    return found if older else None
 
 
 def _reads(objective: ObjectiveSection) -> frozenset[str]:

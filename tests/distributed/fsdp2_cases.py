@@ -5,8 +5,7 @@ Each trap is there twice: as the strategy is, and with the cure taken away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -15,7 +14,16 @@ import cases
 import shared_batches
 import torch
 from fairscale_cases import COURSES, OfPositives, Tensors, deep_learner, steps, strategy_of
-from fsdp2_learners import WIDTH, ClosureHead, OpaqueEncoder, Sealed, Skipping, Wrapped, squares
+from fsdp2_learners import (
+    WIDTH,
+    ClosureHead,
+    OnlyLayers,
+    OpaqueEncoder,
+    Sealed,
+    Skipping,
+    Wrapped,
+    squares,
+)
 from torch import Tensor, nn
 
 from flava_plugin.components.heads import Projections
@@ -23,7 +31,7 @@ from flava_plugin.components.losses import GlobalContrastive, MaskedCrossEntropy
 from flava_plugin.model.backbone import Backbone
 from flava_plugin.model.execution import compile_layers
 from flava_plugin.model.learner import Learner
-from flava_plugin.train.sharding import fsdp2, reach
+from flava_plugin.train.sharding import fsdp2, reach, units
 from flava_plugin.train.sharding.whole import load_full_state
 from flava_plugin.train.world import World
 from flava_plugin.types import Modality
@@ -126,12 +134,19 @@ def idle(world: World, name: str) -> Tensors:
     return steps(strategy, learner, wholes, 2, {"always": 1.0, "sometimes": 1.0})
 
 
+def only_layers(world: World, name: str) -> Tensors:
+    learner = OnlyLayers()
+    wholes = [shared_batches.batch("pair", cases.ROWS, EVERY_OTHER)] * 2
+    return steps(strategy_of(name, learner, world), learner, wholes, 1, {"loss": 1.0})
+
+
 OURS: dict[str, Callable[[World, str], Tensors]] = {
     **{t: COURSES[t] for t in ("deep", "deep, recomputed", "foreign", "foreign, apart")},
     "apart on one rank": partial(apart, accumulation=1),
     "apart on one rank, accumulated": partial(apart, accumulation=2),
     "one rank alone": partial(alone_at_it, accumulation=2),
     "idle on one rank": idle,
+    "only layers, apart": only_layers,
     "opaque": partial(opaque, accumulation=1),
     "opaque, accumulated": partial(opaque, accumulation=2),
     "frozen": frozen,
@@ -162,19 +177,9 @@ def outputs_not_shown() -> Any:
     return mock.patch.object(reach, "_hide", lambda module, args, output: None)
 
 
-@contextmanager
-def everything_released() -> Iterator[None]:
+def everything_released() -> Any:
     """Give back the parameters of heads and encoders after their forward pass, as FSDP2 would."""
-    find = fsdp2.find_units
-
-    def released(learner: nn.Module) -> list[Any]:
-        units = find(learner)
-        for unit in units:
-            unit.releases = True
-        return units
-
-    with mock.patch.object(fsdp2, "find_units", released):
-        yield
+    return mock.patch.object(units.Unit, "releases", True)
 
 
 def zeros_as_gradients() -> Any:

@@ -134,6 +134,21 @@ class Wrapped(Sealed):
         return {"loss": self.backbone["encoder"](batch.image.flatten(1)).square().sum()}
 
 
+class OnlyLayers(Wrapped):
+    """Its encoder has no parameters but its layers', and the loss needs it for positives only."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(Skipping(skipped=-1))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:  # type: ignore[override]
+        assert batch.image is not None and batch.positives is not None
+        flat = batch.image.flatten(1)
+        states = self.backbone["encoder"](flat)
+        loss = self.linear(flat).square().sum()
+        return {"loss": loss + states[batch.positives].sum() if batch.positives.any() else loss}
+
+
 class Hoarding(Wrapped):
     """Calls an encoder once more, first, and out of its own sight."""
 

@@ -1,16 +1,16 @@
 """What each rank does under every sharding strategy; ``test_strategies.py`` says what must hold.
 
-All of it is done in one start of the ranks, which takes longer than the steps do.
+All of it, for every strategy, is done in one start of the ranks, which takes longer than the steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 
 import cases
 import shared_batches
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from flava_plugin.model.learner import Learner
 from flava_plugin.sections import ShardingSection
 from flava_plugin.train.optim import clamp_logit_scale
 from flava_plugin.train.pieces import by_parameter, flat_names
-from flava_plugin.train.sharding import Strategy, make_strategy
+from flava_plugin.train.sharding import Strategy, make_strategy, replicated
 from flava_plugin.train.sharding.whole import (
     full_state,
     load_full_state,
@@ -28,6 +28,8 @@ from flava_plugin.train.sharding.whole import (
 from flava_plugin.train.step import Precision, train_step
 from flava_plugin.train.world import World
 from flava_plugin.types import Modality
+
+STRATEGIES = ("ddp", "ddp_oss", "fairscale_sdp", "fairscale_fsdp", "fsdp2")
 
 STEPS = 20
 SAVED = 10
@@ -122,15 +124,28 @@ def saved_alone() -> Tensors:
     return state(made[1])
 
 
-def everything(world: World, name: str) -> Tensors:
-    """One rank's part of all cases."""
+def missing(name: str) -> str | None:
+    """What keeps a strategy from running here."""
+    if name == "fsdp2" and replicated.TORCH < (2, 6):
+        return f"fsdp2 needs torch 2.6 or newer, here is {torch.__version__}"
+    return None
+
+
+def on_every_rank(tensors: Tensors, world: World) -> Tensors:
+    """What rank 0 has."""
+    shared = [tensors]
+    if world.size > 1:
+        dist.broadcast_object_list(shared)
+    return shared[0]
+
+
+def everything(world: World, name: str, others: Tensors) -> Tensors:
+    """One rank's part of all cases of a strategy; the others' are states of one process."""
     with on_this_machine(name):
         found = {f"run/{n}": t for n, t in run(world, name).items()}
-        saved = [part(found, f"run/state {SAVED}/")]
-        if world.size > 1:
-            dist.broadcast_object_list(saved)
-        found |= {f"from itself/{n}": t for n, t in resumed(world, name, saved[0]).items()}
-        found |= {f"from none/{n}": t for n, t in resumed(world, name, saved_alone()).items()}
+        saved = on_every_rank(part(found, f"run/state {SAVED}/"), world)
+        found |= {f"from itself/{n}": t for n, t in resumed(world, name, saved).items()}
+        found |= {f"from none/{n}": t for n, t in resumed(world, name, others).items()}
         rough = advance(prepare(world, name), range(3), "bf16")
         found |= {f"bf16/{n}": t for n, t in rough.items()}
         again = advance(prepare(world, name, recompute=True), range(RECOMPUTED[world.size]))
@@ -138,8 +153,11 @@ def everything(world: World, name: str) -> Tensors:
     return found
 
 
-ddp = partial(everything, name="ddp")
-ddp_oss = partial(everything, name="ddp_oss")
-fairscale_sdp = partial(everything, name="fairscale_sdp")
-fairscale_fsdp = partial(everything, name="fairscale_fsdp")
-fsdp2 = partial(everything, name="fsdp2")
+def every_strategy(world: World) -> Tensors:
+    """One rank's part of all cases of all strategies, one after another."""
+    saved = on_every_rank({} if world.rank else saved_alone(), world)
+    found: Tensors = {}
+    for name in STRATEGIES:
+        if not missing(name):
+            found |= {f"{name}/{n}": t for n, t in everything(world, name, saved).items()}
+    return found

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
+from functools import cache
 
 import cases
 import pytest
 import ranks
 import strategy_cases
 import torch
-from strategy_cases import RESUMED, SAVED, STEPS, Tensors, part
+from strategy_cases import RESUMED, SAVED, STEPS, STRATEGIES, Tensors, missing, part
 
-from flava_plugin.train.sharding import replicated
 from flava_plugin.train.world import disconnect
-
-STRATEGIES = ("ddp", "ddp_oss", "fairscale_sdp", "fairscale_fsdp", "fsdp2")
 
 ON_TEXTS = ("backbone.text_encoder.", "heads.mlm.")
 ON_IMAGES = ("backbone.image_encoder.", "heads.mim.")
@@ -33,39 +31,40 @@ NEVER_READ = (".pooler.",)
 """Parameters that no objective reads have this in their name, but for ITM's own pooler."""
 
 
-def missing(strategy: str) -> str | None:
-    """What keeps a strategy from running here."""
-    if strategy == "fsdp2" and replicated.TORCH < (2, 6):
-        return f"fsdp2 needs torch 2.6 or newer, here is {torch.__version__}"
-    if strategy not in ("ddp", "fsdp2") and importlib.util.find_spec("fairscale") is None:
-        return "fairscale is not installed; install flava-plugin[fairscale]"
-    return None
+@pytest.fixture(scope="module")
+def alone() -> Tensors:
+    return strategy_cases.everything(cases.ALONE, "none", strategy_cases.saved_alone())
 
 
 @pytest.fixture(scope="module")
-def alone() -> Tensors:
-    return strategy_cases.everything(cases.ALONE, "none")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Tensors]:
+    """What rank 0 of that many found of all strategies; ranks are started once for each number."""
+
+    @cache
+    def start(size: int) -> Tensors:
+        if size > 1:
+            folder = tmp_path_factory.mktemp("ranks")
+            return ranks.run("strategy_cases.every_strategy", size, folder, timeout=600)[0]
+        try:
+            return strategy_cases.every_strategy(cases.ALONE)
+        finally:
+            disconnect()
+
+    return start
 
 
 @pytest.fixture(
     scope="module",
-    params=[(strategy, size) for strategy in STRATEGIES for size in (1, 2, 4)],
+    params=[(strategy, size) for size in (1, 2, 4) for strategy in STRATEGIES],
     ids=lambda param: f"{param[0]}-{param[1]}",
 )
 def together(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, started: Callable[[int], Tensors]
 ) -> tuple[str, int, Tensors]:
     strategy, size = request.param
     if reason := missing(strategy):
         pytest.skip(reason)
-    if size == 1:
-        try:
-            return strategy, size, strategy_cases.everything(cases.ALONE, strategy)
-        finally:
-            disconnect()
-    folder = tmp_path_factory.mktemp("ranks")
-    found = ranks.run(f"strategy_cases.{strategy}", size, folder, timeout=300)
-    return strategy, size, found[0]
+    return strategy, size, part(started(size), f"{strategy}/")
 
 
 def assert_near(found: Tensors, expected: Tensors, tolerance: float) -> None:

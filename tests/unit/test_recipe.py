@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flava_plugin import recipe_fit
 from flava_plugin.recipe import (
     Recipe,
     RecipeError,
@@ -104,6 +107,56 @@ def test_all_errors_come_at_once() -> None:
     found = lines("steps=-1", "optim.lrr=1", "data.per_gpu_batch=7", "precision=fp8", "seed=yes")
     for place in ("steps", "optim.lrr", "data.global_batch", "precision", "seed"):
         assert any(f": {place}: " in line for line in found), (place, found)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("precision=fp16", "device=cpu"), "precision: 'fp16' needs a GPU.*use precision: bf16"),
+        (
+            ("attention=varlen", "precision=fp16", "device=cuda"),
+            "attention: 'varlen' needs CUDA and precision: bf16.*precision: fp16; take .*auto",
+        ),
+        (
+            ("sharding.strategy=fairscale_fsdp", "device=cpu"),
+            "sharding.strategy: .*needs CUDA streams.*device: cpu; use .*fsdp2",
+        ),
+        (
+            ("sharding.strategy=fairscale_fsdp", "device=cuda", "compile=true"),
+            "compile: .*FairScale.*use sharding.strategy=fsdp2, or compile=false",
+        ),
+    ],
+)
+def test_what_a_strategy_cannot_do_is_an_error_of_the_recipe(
+    overrides: tuple[str, ...], says: str
+) -> None:
+    (line,) = lines(*overrides)
+    assert re.search(f"yaml: {says}", line)
+    assert load(*overrides[1:])
+
+
+@pytest.mark.parametrize("torch", ["2.5.1", "2.5.1+cu124", "1.13.0"])
+def test_fsdp2_under_an_old_torch_is_an_error_of_the_recipe(
+    torch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe_fit, "version", {"torch": torch}.__getitem__)
+    (line,) = lines("sharding.strategy=fsdp2")
+    assert "sharding.strategy: 'fsdp2' needs torch 2.6 or newer" in line
+    assert torch in line and "ddp_oss" in line
+    assert load("sharding.strategy=ddp_oss").sharding.strategy == "ddp_oss"
+
+
+@pytest.mark.parametrize("torch", ["2.6.0", "2.11.0+cpu", "2.10.0a0+git1", "3.0", None])
+def test_fsdp2_is_read_where_torch_is_new_or_does_not_say(
+    torch: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if torch is None:
+            raise PackageNotFoundError(name)
+        return torch
+
+    monkeypatch.setattr(recipe_fit, "version", version)
+    assert load("sharding.strategy=fsdp2").sharding.strategy == "fsdp2"
 
 
 def test_resolution_is_idempotent() -> None:

@@ -1,6 +1,22 @@
 """How parameters, gradients and optimiser state lie over ranks: one interface for all strategies.
 
 The step and the loop see only ``Strategy``; what a checkpoint holds is the same under each.
+
+==================  =======================  =======================================================
+Strategy            File                     With
+==================  =======================  =======================================================
+``none``, ``ddp``   replicated.py            averaging.py, where DDP is not used
+``ddp_oss``         sharded_optimizer.py     fairscale_parts.py, the one file that imports FairScale
+``fairscale_sdp``   sharded_gradients.py     the same; graph.py: what a loss depends on
+``fairscale_fsdp``  fairscale_fsdp.py        units.py, flat_unit.py, flat_ranges.py; graph.py
+``fsdp2``           fsdp2.py                 units.py; reach.py: what keeps ranks together; graph.py
+==================  =======================  =======================================================
+
+A new strategy is a class with the methods of ``Strategy``, a line in ``make_strategy`` and its name
+in ``sections.ShardingSection``. It describes what a rank holds as ``Held`` (shards.py): parts of
+parameters, as plain tensors that an ordinary AdamW updates. Norms (shards.py) and checkpoints
+(saved_shards.py, whole.py) then need nothing more. tests/distributed/test_strategies.py says what
+has to hold of it, once its name stands there.
 """
 
 from __future__ import annotations

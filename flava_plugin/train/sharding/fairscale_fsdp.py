@@ -1,9 +1,9 @@
 """``fairscale_fsdp``: parameters, gradients and optimiser state spread over ranks (ZeRO-3).
 
-FairScale flattens the parameters of each unit and gives every rank a range of them, which begins
-and ends anywhere. AdamW here does not update these ranges but views of them, one for each parameter
-that has elements on this rank; what decays, what is idle and what a checkpoint holds go by the
-learner's own parameters that way.
+FairScale flattens the parameters of each unit (``units.py``, ``flat_unit.py``) and gives every rank
+a range of them, which begins and ends anywhere. AdamW here does not update these ranges but views
+of them (``flat_ranges.py``), one for each parameter that has elements on this rank; what decays,
+what is idle and what a checkpoint holds go by the learner's own parameters that way.
 
 - Each micro-batch's gradients are summed over ranks and added to the ranges. Waiting for the last
   one would keep whole gradients on every rank.
@@ -29,7 +29,6 @@ from flava_plugin.sections import OptimSection
 from flava_plugin.train.optim import adamw
 from flava_plugin.train.pieces import Piece, Source
 from flava_plugin.train.sharding.averaging import copy_from_first
-from flava_plugin.train.sharding.flat_plan import parts_of
 from flava_plugin.train.sharding.flat_ranges import cut, places_of, replace, without_trained
 from flava_plugin.train.sharding.flat_unit import units_in
 from flava_plugin.train.sharding.graph import anchored, reached
@@ -40,6 +39,7 @@ from flava_plugin.train.sharding.saved_shards import (
     optimizer_pieces,
 )
 from flava_plugin.train.sharding.shards import clip_shards
+from flava_plugin.train.sharding.units import find_units
 from flava_plugin.train.world import World
 
 
@@ -58,7 +58,7 @@ class FairScaleFSDP:
         whole: False: outside ``module`` the learner has no parameters.
 
     Raises:
-        ValueError: There is no GPU, or parts of the learner share a parameter.
+        ValueError: There is no GPU, or units of the learner share a parameter or mix types.
     """
 
     whole = False
@@ -66,12 +66,12 @@ class FairScaleFSDP:
     def __init__(self, learner: nn.Module, optim: OptimSection, world: World) -> None:
         require_cuda(world.device)
         self.world = world
-        parts = parts_of(learner)
+        plan = find_units(learner, "fairscale_fsdp", lambda parameter: parameter.requires_grad)
         learner.to(world.device)
         if world.size > 1:
             copy_from_first(learner)
         places, held = places_of(learner), without_trained(learner)
-        self._units = [replace(part, learner, world) for part in parts]
+        self._units = [replace(unit, learner, world) for unit in plan]
         self._root = self._units[-1]
         self.module: nn.Module = self._root
         for unit in reversed(self._units):  # the root makes those inside it its own

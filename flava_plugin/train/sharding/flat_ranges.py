@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from flava_plugin.train.sharding.flat_plan import Part
 from flava_plugin.train.sharding.flat_unit import FlatUnit
 from flava_plugin.train.sharding.shards import Held, Shard
+from flava_plugin.train.sharding.units import Unit
 from flava_plugin.train.world import World
 
 Places = dict[tuple[int, str], list[str]]
@@ -70,27 +70,27 @@ def without_trained(learner: nn.Module) -> Held:
     return Held(frozen, held.buffers, held.shapes)
 
 
-def replace(part: Part, learner: nn.Module, world: World) -> FlatUnit:
-    """Put a unit wherever a module stands, which may be in several places.
+def replace(unit: Unit, learner: nn.Module, world: World) -> FlatUnit:
+    """Put a flat unit wherever a unit's module stands, which may be in several places.
 
     Args:
-        part: What becomes the unit.
-        learner: Changed in place, unless it is the part itself.
+        unit: What becomes flat.
+        learner: Changed in place, unless it is the unit itself.
         world: This process's place.
 
     Returns:
-        The unit.
+        The flat unit.
     """
     holders = [
         (holder, name)
         for holder in learner.modules()
         for name, child in holder._modules.items()
-        if child is part.module
+        if child is unit.module
     ]
-    unit = FlatUnit(part.module, world, stays=part.stays)
+    flat = FlatUnit(unit.module, world, stays=not unit.releases)
     for holder, name in holders:
-        holder._modules[name] = unit
-    return unit
+        holder._modules[name] = flat
+    return flat
 
 
 def cut(

@@ -8,7 +8,6 @@ flattening, gathering, freeing, and summing gradients to the ranks that hold the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from flava_plugin.train.sharding.fairscale_parts import FullyShardedDataParallel, TrainingState
+from flava_plugin.train.sharding.outputs import tensors_in
 from flava_plugin.train.world import World
 
 
@@ -100,13 +100,13 @@ class FlatUnit(FullyShardedDataParallel):  # type: ignore[misc]
         self.training_state = TrainingState.FORWARD
         self._rebuild_full_params()
         outputs = self.module(*args, **kwargs)
-        tensors = list(tensors_in(outputs))
-        if None in tensors:  # who knows what may still use the parameters
+        tensors, hides = tensors_in(outputs)
+        if hides:  # who knows what may still use the parameters
             self.hides, self.reshard_after_forward = True, False
         if self.reshard_after_forward:
             self._free_full_params()
         for tensor in tensors:
-            if tensor is not None and tensor.requires_grad:
+            if tensor.requires_grad:
                 if self.reshard_after_forward:
                     cast(Any, tensor).register_hook(self._gather)
                 elif self._has_units:
@@ -202,31 +202,3 @@ def in_backward() -> bool:
         True in a hook or a recomputation that autograd calls.
     """
     return torch._C._current_graph_task_id() != -1
-
-
-def tensors_in(outputs: Any) -> Iterator[Tensor | None]:
-    """Look for the tensors in what a module returned.
-
-    Args:
-        outputs: Tensors, in containers and objects of any class.
-
-    Yields:
-        Tensor | None: Each tensor; None for something that cannot be looked into.
-    """
-    inside: Iterable[Any] = ()
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(outputs, Mapping):
-        inside = outputs.values()
-    elif isinstance(outputs, list | tuple | set | frozenset):
-        inside = outputs
-    elif callable(outputs):
-        yield None
-    elif not isinstance(outputs, int | float | str | None):
-        slots = [name for kind in type(outputs).__mro__ for name in getattr(kind, "__slots__", ())]
-        inside = [getattr(outputs, name, None) for name in slots]
-        inside = [*inside, *getattr(outputs, "__dict__", {}).values()]
-        if not inside:
-            yield None
-    for part in inside:
-        yield from tensors_in(part)

@@ -3,7 +3,7 @@
 Each unit's parameters (``units.py``) are gathered when it runs and lie in parts of whole rows
 otherwise. The optimiser is an ordinary AdamW over plain tensors that share memory with these parts,
 so neither it nor a checkpoint knows of DTensor. 0-dim parameters, which cannot be cut, stay on
-every rank.
+every rank. What keeps ranks together where their losses reach different units is in ``reach.py``.
 
 While gradients accumulate they are reduced in every micro-batch all the same: it costs a reduction
 for each, and a rank never holds more than its part of them.
@@ -72,7 +72,8 @@ class FSDP2:
         if world.size > 1:
             copy_from_first(learner)
         state = state_of(learner)
-        self._units = find_units(learner)
+        # 0-dim parameters cannot be cut.
+        self._units = find_units(learner, "fsdp2", lambda parameter: parameter.dim() > 0)
         self._reach = Reach(world)
         scalars = _shard(self._units, learner, world)
         for unit in self._units:

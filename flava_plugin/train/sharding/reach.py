@@ -4,20 +4,22 @@ FSDP2 gathers and reduces from within the forward and backward pass: it sends wh
 happens to use, and ranks that do not use the same wait for each other or mix up what they get.
 Where a head sees no row of its kind on one rank, that is so. Three things keep ranks together:
 
-- an encoder, projection or head whose output the loss does not depend on gets a gradient of 0;
+- an encoder, projection or head whose output the loss does not depend on gets a gradient of 0, so
+  that its backward pass runs all the same;
 - a parameter of a unit that was called, but got no gradient, gets zeros before they are reduced;
 - after the pass ranks tell each other which parameters had a gradient that was none of these
   zeros. Those without on all ranks are left without, so that no optimiser moves them.
 
-FSDP2 also finds tensors only in what pytree knows, and lets go of a unit's parameters, or trains
-nothing, where an output is of another class; here tensors are looked for inside any object.
+FSDP2 also finds tensors only in what pytree knows. Where an output is of another class it lets go
+of a unit's parameters too early, or trains nothing. So between two hooks of ours, one before that
+of FSDP2 and one after it, an output is a tuple that pytree does look into.
 """
 
 from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -27,14 +29,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from flava_plugin.train.sharding.calls import (
-    Call,
-    anchored,
-    differentiable,
-    reached_calls,
-    reached_leaves,
-    tensors_in,
-)
+from flava_plugin.train.sharding.graph import anchored, leaves_in, nodes_of
+from flava_plugin.train.sharding.outputs import tensors_in
 from flava_plugin.train.sharding.units import Unit
 from flava_plugin.train.world import World
 
@@ -58,7 +54,12 @@ class _Watched:
 
 
 class _Hidden(NamedTuple):
-    """An output of any class, between the hooks before and after FSDP2's."""
+    """An output of any class, between the hooks before and after FSDP2's.
+
+    Attributes:
+        tensors: Those in it, which FSDP2 finds here.
+        output: Returns it; a function, as pytree does not look into one.
+    """
 
     tensors: list[Tensor]
     output: Callable[[], Any]
@@ -76,7 +77,7 @@ class Reach:
         self._units: list[_Watched] = []
         self._used: set[str] = set()
         self._calls = array("H")
-        self._anchored: list[Call] = []
+        self._outputs: list[list[Tensor]] = []  # of each call of an encoder, projection or head
         self._real: set[int] | None = None
         self._backward = False
 
@@ -111,22 +112,18 @@ class Reach:
                 watched.pending = True
                 # FSDP2 reduces when the gradients of a unit's inputs are there. Its own hook came
                 # first, so what is hooked here is what that gave to the module.
-                for tensor in differentiable(tree_leaves((args, kwargs))):
+                for tensor in _differentiable(tree_leaves((args, kwargs))):
                     tensor.register_hook(lambda _: _fill(watched))
-                if unit.anchored:
-                    # A head gets all features, and need not use them.
-                    given = differentiable(tensors_in((args, kwargs), set()))
-                    inputs = None if unit.is_head else [t.grad_fn for t in given]
-                    self._anchored.append(Call(inputs))
 
         def returned(module: nn.Module, args: Any, output: Any) -> Any:
             shown = output.tensors if isinstance(output, _Hidden) else [output]
             result = output.output() if isinstance(output, _Hidden) else output
             if torch.is_grad_enabled() and not self._backward:
-                for tensor in differentiable(shown):
+                tensors = list(_differentiable(shown))
+                for tensor in tensors:
                     tensor.register_hook(lambda _: _begin(watched))
-                    if unit.anchored:
-                        self._anchored[-1].outputs.append(tensor)
+                if unit.kind in ("encoder", "head"):
+                    self._outputs.append(tensors)
             return result
 
         unit.module.register_forward_pre_hook(_ASIDE(called), with_kwargs=True)
@@ -139,7 +136,7 @@ class Reach:
     def restart(self) -> None:
         """Begin a step."""
         self._used.clear()
-        self._anchored.clear()
+        self._outputs.clear()
         for unit in self._units:
             unit.pending = False
 
@@ -152,14 +149,11 @@ class Reach:
         Raises:
             RuntimeError: A parameter was used in a way that FSDP2 does not see.
         """
-        calls, self._anchored = self._anchored, []
-        anchors: list[Tensor] = []
-        self._real = None
-        if len(reached_calls(loss, calls)) < len(calls):
-            nodes, self._real = reached_leaves(loss)
-            for call in calls:
-                if not any(output.grad_fn in nodes for output in call.outputs):
-                    anchors += call.outputs
+        nodes = nodes_of(loss)
+        calls, self._outputs = self._outputs, []
+        missed = [call for call in calls if not any(t.grad_fn in nodes for t in call)]
+        anchors = [tensor for call in missed for tensor in call]
+        self._real = leaves_in(nodes) if anchors else None
         self._backward = True
         try:
             torch.autograd.backward(anchored(loss, anchors, self._fill_pending))
@@ -221,7 +215,11 @@ def _fill(unit: _Watched) -> None:
             parameter.grad = torch.zeros_like(parameter)
 
 
+def _differentiable(leaves: Iterable[Any]) -> Iterator[Any]:
+    return (leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad)
+
+
 def _hide(module: nn.Module, args: Any, output: Any) -> _Hidden | None:
     if output is None or isinstance(output, Tensor):
         return None
-    return _Hidden(list(tensors_in(output, set())), lambda: output)
+    return _Hidden(tensors_in(output)[0], lambda: output)

@@ -1,70 +1,133 @@
-"""Which parts of a learner FSDP2 gathers and reduces together.
+"""The parts of a learner that are gathered in one go, under ``fairscale_fsdp`` and ``fsdp2``.
 
-A unit is one module whose parameters are gathered in one go when it is called. No unit mixes
-parameters that different kinds of step use: then a step of images neither gathers nor reduces
-anything of the text encoder.
+A unit's parameters come and go together, so it should be used whole: each encoder layer, the rest
+of each encoder, each projection, each head, and what is left, which are the losses. No unit but the
+last then mixes parameters of image, text and pair steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import nn
 
-from flava_plugin.train.sharding.flat_plan import layers_of
 
-
-@dataclass
+@dataclass(frozen=True)
 class Unit:
     """A module that is gathered as a whole, but for the units within it.
 
     Attributes:
-        name: Its place in the learner; empty for the learner itself.
+        name: Its place in the learner, the first if it has several; empty for the learner itself.
         module: The module.
-        releases: Whether its parameters are given back after its forward pass. Only layers do:
-            others' parameters may be used when their forward pass is over, as a head's ``decode``.
-        anchored: Whether its output gets a gradient even if the loss does not depend on it.
-        is_head: Whether it is given all features there are.
-        parameters: Those it owns, by name; filled in by ``find_units``.
+        kind: Layer of an encoder, encoder or projection, head, or the learner with what is left.
+        parameters: Those it gathers, by name. A unit may have none but those of units within it.
     """
 
     name: str
     module: nn.Module
-    releases: bool = False
-    anchored: bool = False
-    is_head: bool = False
+    kind: Literal["layer", "encoder", "head", "rest"]
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
 
+    @property
+    def releases(self) -> bool:
+        """Whether its parameters are given back between forward and backward.
 
-def find_units(learner: nn.Module) -> list[Unit]:
-    """Cut a learner into units: layers, the rest of each encoder, projections, heads, the rest.
+        Only layers do, which make up most of a model: what others have may be used when their
+        forward pass is over, as a head's ``decode`` is by the loss.
+        """
+        return self.kind == "layer"
 
-    Layers are those of ``layers_of``.
+
+def find_units(
+    learner: nn.Module, strategy: str, gathers: Callable[[nn.Parameter], bool]
+) -> list[Unit]:
+    """Cut a learner into units.
+
+    An encoder is a unit even where all its parameters are its layers': only its output shows
+    whether a loss depends on it.
 
     Args:
-        learner: A learner that is not sharded yet. One without ``backbone`` and ``heads`` is one
-            unit.
+        learner: A learner that is whole. One without ``backbone`` and ``heads`` is one unit.
+        strategy: Its name, for the error.
+        gathers: Whether the strategy takes a parameter apart; others are in no unit.
 
     Returns:
-        Units with at least one parameter, inner ones first; the last one is the learner itself,
-        which may have none.
+        Units with parameters in them or in units within them, inner ones first; the last one is
+        the learner itself, which may have none.
 
     Raises:
-        ValueError: Units share a parameter, or one mixes types of numbers; each is named.
+        ValueError: Units share a parameter, or one trains several types of numbers; each is named.
     """
     names = {module: name for name, module in learner.named_modules()}
     units: dict[nn.Module, Unit] = {}
-    for part in _children(learner, "backbone"):
-        for layer in layers_of(part):
-            if not isinstance(layer, nn.ModuleDict):  # which is never called
-                units.setdefault(layer, Unit(names[layer], layer, releases=True))
-        units.setdefault(part, Unit(names[part], part, anchored=True))
+    for encoder in _children(learner, "backbone"):
+        for layer in layers_of(encoder):
+            units.setdefault(layer, Unit(names[layer], layer, "layer"))
+        units.setdefault(encoder, Unit(names[encoder], encoder, "encoder"))
     for head in _children(learner, "heads"):
-        units.setdefault(head, Unit(names[head], head, anchored=True, is_head=True))
-    units[learner] = units.pop(learner, Unit("", learner))
+        units.setdefault(head, Unit(names[head], head, "head"))
+    units[learner] = Unit("", learner, "rest")
+    faults = _fill(learner, units, gathers)
+    if faults:
+        raise ValueError(
+            f"sharding.strategy: '{strategy}' gathers layers, encoders and heads one by one, each "
+            "with its own parameters of one type; here\n  "
+            + "\n  ".join(faults)
+            + "\nuse sharding.strategy=ddp_oss or fairscale_sdp, which keep parameters whole"
+        )
+    return [u for m, u in units.items() if m is learner or any(map(gathers, m.parameters()))]
+
+
+def layers_of(encoder: nn.Module) -> Iterator[nn.Module]:
+    """Find the layers of an encoder, built-in or foreign.
+
+    Args:
+        encoder: The encoder.
+
+    Yields:
+        nn.Module: Members of its outermost lists and dicts, and of sequences of several modules
+            of one kind. A member that is a list or a dict itself is never called; its members are
+            layers.
+    """
+    for child in encoder.children():
+        if _is_stack(child):
+            for layer in child.children():
+                yield from layers_of(nn.ModuleList([layer])) if _is_list(layer) else (layer,)
+        else:
+            yield from layers_of(child)
+
+
+def _is_stack(module: nn.Module) -> bool:
+    kinds = [type(child) for child in module.children()]
+    alike = len(kinds) > 1 and len(set(kinds)) == 1
+    return _is_list(module) or (isinstance(module, nn.Sequential) and alike)
+
+
+def _is_list(module: nn.Module) -> bool:
+    return isinstance(module, nn.ModuleList | nn.ModuleDict)
+
+
+def _children(learner: nn.Module, place: str) -> Iterator[nn.Module]:
+    parent: nn.Module = getattr(learner, place, nn.Module())
+    return parent.children()
+
+
+def _fill(
+    learner: nn.Module, units: dict[nn.Module, Unit], gathers: Callable[[nn.Parameter], bool]
+) -> list[str]:
+    """Give every parameter to the innermost unit around it; say what does not fit."""
+    around: dict[str, Unit] = {}
     owners: dict[nn.Parameter, dict[str, Unit]] = {}
-    _own(learner, "", units[learner], units, owners)
+    for place, module in learner.named_modules(remove_duplicate=False):  # outer ones first
+        unit = units.get(module) or around[place.rpartition(".")[0]]
+        around[place] = unit
+        for name, parameter in module.named_parameters(place, recurse=False):
+            if gathers(parameter):
+                if parameter not in owners:
+                    unit.parameters[name] = parameter
+                owners.setdefault(parameter, {})[name] = unit
     faults = [
         f"{' and '.join(names)} are one parameter"
         for names in owners.values()
@@ -75,36 +138,4 @@ def find_units(learner: nn.Module) -> list[Unit]:
         if len(types) > 1:
             kinds = ", ".join(sorted(map(str, types)))
             faults.append(f"{unit.name or 'the learner'} trains parameters of {kinds}")
-    if faults:
-        raise ValueError(
-            "sharding.strategy: 'fsdp2' gathers layers, encoders and heads one by one, each with "
-            "its own parameters of one type; here\n  "
-            + "\n  ".join(faults)
-            + "\nuse sharding.strategy=ddp_oss or fairscale_sdp, which keep parameters whole"
-        )
-    return [unit for unit in units.values() if unit.parameters or unit.module is learner]
-
-
-def _children(learner: nn.Module, place: str) -> Iterator[nn.Module]:
-    parent: nn.Module = getattr(learner, place, nn.Module())
-    return parent.children()
-
-
-def _own(
-    module: nn.Module,
-    place: str,
-    unit: Unit,
-    units: dict[nn.Module, Unit],
-    owners: dict[nn.Parameter, dict[str, Unit]],
-) -> None:
-    """Give every parameter below a module to the innermost unit around it."""
-    unit = units.get(module, unit)
-    for name, parameter in module._parameters.items():
-        if parameter is not None and parameter.dim():
-            full = f"{place}{name}"
-            if parameter not in owners:
-                unit.parameters[full] = parameter
-            owners.setdefault(parameter, {})[full] = unit
-    for name, child in module._modules.items():
-        if child is not None:
-            _own(child, f"{place}{name}.", unit, units, owners)
+    return faults

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -70,18 +71,20 @@ def gather(pieces: Sequence[Piece], world: World) -> dict[str, Tensor]:
     """
     if world.size == 1:
         return assemble(pieces)
-    own = [(p.name, p.shape, p.start, len(p.values), str(p.values.dtype)) for p in pieces]
+    own = [(p.name, p.shape, p.start, len(p.values), p.values.dtype) for p in pieces]
     lists: list[Any] = [None] * world.size
     dist.all_gather_object(lists, own)
     if world.rank:
-        for piece in pieces:
-            dist.send(piece.values.to(world.device), 0)
+        for piece in pieces:  # from CPU to CPU: NCCL would make a communicator for every pair
+            dist.send(piece.values, 0)
         return {}
-    received = list(pieces)
-    for rank, entries in enumerate(lists[1:], start=1):
-        for name, shape, start, count, kind in entries:
-            dtype = getattr(torch, kind.removeprefix("torch."))
-            values = torch.empty(count, dtype=dtype, device=world.device)
+    return assemble(chain(pieces, _received(lists[1:])))
+
+
+def _received(lists: Sequence[Any]) -> Iterator[Piece]:
+    """Take the other ranks' pieces, each as it is asked for: two copies of all would not fit."""
+    for rank, entries in enumerate(lists, start=1):
+        for name, shape, start, count, dtype in entries:
+            values = torch.empty(count, dtype=dtype)
             dist.recv(values, rank)
-            received.append(Piece(name, shape, start, values.cpu()))
-    return assemble(received)
+            yield Piece(name, shape, start, values)
