@@ -245,7 +245,9 @@ class ShardingSection(Section):
             ``fairscale_fsdp`` (CUDA only) and ``fsdp2`` (torch 2.6) also parameters (ZeRO-3).
         activation_checkpointing: Compute encoder layers anew in the backward pass instead of
             keeping their activations: ``true`` all, a number n every n-th of each encoder.
-        timeout: Seconds after which ranks give up on one that does not join them (torch: 1800).
+        timeout: Seconds after which ranks give up on one that does not join them (torch: 1800);
+            more than rank 0 takes to write a whole checkpoint or for an evaluation, which it does
+            while the others wait.
     """
 
     strategy: Literal["none", "ddp", "ddp_oss", "fairscale_sdp", "fairscale_fsdp", "fsdp2"] = "ddp"
@@ -260,7 +262,8 @@ class CheckpointSection(Section):
         every: Steps between checkpoints.
         keep: How many of the newest are kept; the best one is kept besides.
         format: ``full``: rank 0 gathers and writes whole tensors. ``sharded``: every rank writes
-            its part, for models that do not fit on one; ``flava weights merge`` joins the parts.
+            its part, for models that do not fit on one; all need to see the same ``run_dir``.
+            ``flava weights merge`` joins the parts.
     """
 
     every: Positive = 1000

@@ -109,6 +109,8 @@ def newest(run_dir: Path) -> Checkpoint | None:
         try:
             return read(folder)
         except ValueError as error:
+            if not folder.is_dir():  # pruned meanwhile by a run that goes on, which has newer ones
+                return newest(run_dir)
             faults.append(str(error))
             logger.warning("%s; trying the one before it", error)
     if faults:

@@ -38,7 +38,7 @@ from flava_plugin.train.metrics import MetricLog
 from flava_plugin.train.optim import clamp_logit_scale, lr_at, set_lr
 from flava_plugin.train.progress import Progress
 from flava_plugin.train.requeue import Stopped, StopRequest
-from flava_plugin.train.resume import newest_of_all
+from flava_plugin.train.resume import newest_of_all, take_over
 from flava_plugin.train.saver import Saver
 from flava_plugin.train.sharding import Strategy, make_strategy
 from flava_plugin.train.sharding.whole import full_state
@@ -73,18 +73,17 @@ def train(recipe: Recipe) -> None:
         # Where the run stands
         world.require_same("the recipe", recipe.to_yaml())
         found = newest_of_all(run_dir, world)
-        first, saved = (found.step, found.state) if found else (0, {})
-        if found and (changes := run_folder.changes(saved["recipe"], plain)):
+        if found and (changes := run_folder.changes(found.state["recipe"], plain)):
             raise RecipeError([*changes, _way_out(run_dir)])
+        token, found = take_over(run_dir, world, found)
+        first, saved = (found.step, found.state) if found else (0, {})
         best: dict[str, Any] | None = saved.get("best")
         seconds: float = saved.get("seconds", 0.0)
-        writes, token = world.rank == 0, ""
+        writes = world.rank == 0
         if writes:
-            token = run_folder.claim(run_dir)
             checkpoint.sweep(run_dir)
             checkpoint.point_best(run_dir, best["step"] if best else None)
             run_folder.summarise(run_dir, first, seconds, first * recipe.data.global_batch)
-        token = world.from_first(token)
         if first >= steps:
             logger.info("%s has done its %d steps; raise steps to go on with it", run_dir, first)
             return
@@ -149,6 +148,7 @@ def train(recipe: Recipe) -> None:
                 seconds=seconds,
                 tensorboard=recipe.metrics.tensorboard,
                 writes=writes,
+                check=partial(run_folder.keep_claim, run_dir, token),
             )
         )
         progress = stack.enter_context(Progress(steps, first, shown=writes))
@@ -200,10 +200,8 @@ def train(recipe: Recipe) -> None:
 
             is_best = False
             if recipe.evaluate.every and done % recipe.evaluate.every == 0:
-                model = learner if strategy.whole else _gathered(strategy, build)
-                if writes:
-                    flava = Flava(model, tokenizer, recipe, world.device)
-                    results = run_tasks(flava, recipe.evaluate.tasks, recipe.evaluate.split)
+                results = _evaluate(strategy, learner, build, tokenizer, recipe)
+                if results is not None:
                     log.log_evaluation(done, results)
                     value = _figure(results, recipe.evaluate.metric)
                     if value is not None and (best is None or value > best["value"]):
@@ -233,14 +231,24 @@ def train(recipe: Recipe) -> None:
         logger.info("%d steps done in %.0f s: %s", steps, log.seconds, run_dir)
 
 
-def _gathered(strategy: Strategy, build: Callable[[], Learner]) -> Learner:
-    """A learner that is all there, on rank 0; the sharded one can only be used by all ranks."""
-    state = full_state(strategy)
-    learner = build()
-    if strategy.world.rank == 0:
+def _evaluate(
+    strategy: Strategy,
+    learner: Learner,
+    build: Callable[[], Learner],
+    tokenizer: Any,
+    recipe: Recipe,
+) -> dict[str, dict[str, float | int]] | None:
+    """Measure on rank 0, with a copy that is all there where all ranks hold parts; else None."""
+    world = strategy.world
+    state = None if strategy.whole else full_state(strategy)
+    if world.rank:
+        return None
+    if state is not None:
+        learner = build()
         learner.load_state_dict(state)
-        learner.to(strategy.world.device)
-    return learner
+        learner.to(world.device)
+    flava = Flava(learner, tokenizer, recipe, world.device)
+    return run_tasks(flava, recipe.evaluate.tasks, recipe.evaluate.split)
 
 
 def _way_out(run_dir: Path) -> str:

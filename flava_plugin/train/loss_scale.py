@@ -7,10 +7,13 @@ decides alike, under every strategy.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 FIRST = 65536.0
 """First scale (torch.amp.GradScaler: 2^16)."""
@@ -60,6 +63,10 @@ class LossScale:
                 "gradients overflow in fp16 at every scale of the loss; set precision=bf16 or fp32"
             )
         self.value, self._steps = self.value / 2, 0
+        logger.info(
+            "gradients overflow in fp16: the step is left out, and the loss's scale is %g from now",
+            self.value,
+        )
         return False
 
     def state(self) -> dict[str, float]:

@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from flava_plugin.train import durable
 from flava_plugin.train.checkpoint import FORMATS, STATE, Checkpoint, Fingerprint, fingerprint
 from flava_plugin.train.pieces import size_of, whole
-from flava_plugin.train.tensor_files import TensorFiles, file_name
-
-DTYPES = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-"""Names of types in the header of a safetensors file."""
+from flava_plugin.train.tensor_files import TensorFiles, file_name, write_file
 
 
 def merge(checkpoint: Checkpoint, target: Path, advance: Callable[[int], object]) -> None:
@@ -38,7 +22,7 @@ def merge(checkpoint: Checkpoint, target: Path, advance: Callable[[int], object]
     Args:
         checkpoint: In parts.
         target: The folder to make, of the same form as one in ``checkpoints/``.
-        advance: Called after each tensor with its number of elements.
+        advance: Called for each tensor with its number of elements.
 
     Raises:
         ValueError: The checkpoint is not in parts, or the folder exists.
@@ -80,22 +64,9 @@ def elements(checkpoint: Checkpoint) -> int:
 
 
 def _write(path: Path, source: TensorFiles, advance: Callable[[int], object]) -> None:
-    """Write a safetensors file; the library's own writer wants all tensors in memory at once."""
-    header, offset = {}, 0
-    for name, shape in source.shapes.items():
-        dtype = source.part(name, 0, 0).dtype
-        end = offset + size_of(shape) * dtype.itemsize
-        header[name] = {
-            "dtype": DTYPES[dtype],
-            "shape": list(shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format wants the data aligned
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name in source.shapes:
-            tensor: Tensor = whole(source, name).contiguous()
-            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
-            advance(tensor.numel())
+    def read(name: str) -> Tensor:
+        advance(size_of(source.shapes[name]))
+        return whole(source, name)
+
+    shapes = source.shapes
+    write_file(path, {n: (source.part(n, 0, 0).dtype, s) for n, s in shapes.items()}, read)

@@ -1,16 +1,18 @@
 """What a run reports while it trains: ``metrics.jsonl`` and TensorBoard events.
 
 A line holds ``step`` (optimiser steps done), ``kind`` (image, text or pair), ``source``, the losses
-computed in that step, ``grad_norm``, ``lr``, ``samples_per_s`` and ``seconds``, and under
-``compile`` also ``compiled``, the graphs compiled so far. It is a function of the step alone but
-for the last three, so a resumed run's file equals the uninterrupted one's.
+computed in that step, ``grad_norm`` (null where fp16 overflowed and the step was left out), ``lr``,
+``samples_per_s`` and ``seconds``, and under ``compile`` also ``compiled``, the graphs compiled so
+far. It is a function of the step alone but for the last three, so a resumed run's file equals the
+uninterrupted one's.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -56,6 +58,8 @@ class MetricLog:
         seconds: Seconds of training before this start.
         tensorboard: Whether to write events too.
         writes: Whether this rank writes.
+        check: Called before each line; raises where a later attempt has claimed the run folder,
+            whose files this one must not add to.
     """
 
     def __init__(
@@ -67,8 +71,10 @@ class MetricLog:
         seconds: float,
         tensorboard: bool,
         writes: bool,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.writes = writes
+        self._check = check
         self._global_batch = global_batch
         self._started = self._marked = time.monotonic()
         self._before = seconds
@@ -132,7 +138,8 @@ class MetricLog:
         self._last, self._marked = step, now
         line: dict[str, Any] = {"step": step, "kind": kind, "source": source}
         line |= {name: value.item() for name, value in losses.items()}
-        line |= {"grad_norm": grad_norm.item(), "lr": lr}
+        norm = grad_norm.item()
+        line |= {"grad_norm": norm if math.isfinite(norm) else None, "lr": lr}
         line |= {"samples_per_s": round(rate, 1), "seconds": round(self.seconds, 2)}
         if compiled is not None:
             line["compiled"] = compiled
@@ -140,7 +147,8 @@ class MetricLog:
         if self._events:
             for name in losses:
                 self._events.add_scalar(f"loss/{name}", line[name], step)
-            for name in ("grad_norm", "lr", "samples_per_s"):
+            self._events.add_scalar("train/grad_norm", norm, step)
+            for name in ("lr", "samples_per_s"):
                 self._events.add_scalar(f"train/{name}", line[name], step)
         return line
 
@@ -170,5 +178,7 @@ class MetricLog:
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         if self.writes:
+            if self._check:
+                self._check()
             with self._files[name].open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

@@ -59,7 +59,9 @@ def claim(run_dir: Path) -> str:
         The token of this attempt.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    token = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    job = os.environ.get("SLURM_JOB_ID")  # a batch script sees by it whose the folder is
+    place = f"job{job}-{platform.node()}" if job else platform.node()
+    token = f"{place}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
     durable.write_text(run_dir / "attempt", token + "\n")
     return token
 

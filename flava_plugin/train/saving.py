@@ -54,7 +54,7 @@ def save(
     """
     folder = temporary(run_dir, step, token)
     try:
-        with _explained(run_dir, step):
+        with _explained(run_dir, step, token):
             folder.mkdir(parents=True)
             files = {}
             for kind, tensors in (("model", model), ("optim", flat_names(optim))):
@@ -93,7 +93,7 @@ def save_part(
     """
     folder = temporary(run_dir, step, token)
     files = {}
-    with _explained(run_dir, step):
+    with _explained(run_dir, step, token):
         folder.mkdir(parents=True, exist_ok=True)
         for kind, pieces in (("model", model), ("optim", optim)):
             path = folder / file_name(kind, part)
@@ -138,13 +138,16 @@ def publish(
     head = {"format": FORMATS["full" if parts is None else "sharded"], "step": step}
     if parts is not None:
         head["parts"] = parts
-    with _explained(run_dir, step):
+    replaced = root / f"{durable.TEMPORARY}replaced-{final.name}-{token}"
+    with _explained(run_dir, step, token):
+        _require(folder, files)
         text = json.dumps({**head, "files": dict(files), **state}, indent=1)
         (folder / STATE).write_text(text, encoding="utf-8")
         run_folder.keep_claim(run_dir, token)
         if final.exists():  # a damaged one, or one beyond the step that this attempt resumed from
-            final.rename(root / f"{durable.TEMPORARY}replaced-{final.name}-{token}")
+            final.rename(replaced)
         durable.rename_folder(folder, final)
+        delete(replaced)
         run_folder.keep_claim(run_dir, token)
         durable.write_text(root / "latest", final.name + "\n")
         if best:
@@ -167,11 +170,23 @@ def temporary(run_dir: Path, step: int, token: str) -> Path:
     return run_dir / "checkpoints" / f"{durable.TEMPORARY}{step:08d}-{token}"
 
 
+def _require(folder: Path, files: Mapping[str, Fingerprint]) -> None:
+    """Refuse to name a checkpoint of which another rank wrote a part elsewhere."""
+    lost = [name for name in files if not (folder / name).is_file()]
+    if lost:
+        raise CannotSaveError(
+            f"cannot save in {folder.parent}: {', '.join(lost)} of other ranks are not there; "
+            "checkpoint.format: sharded needs a run_dir that all ranks share"
+        )
+
+
 @contextmanager
-def _explained(run_dir: Path, step: int) -> Iterator[None]:
+def _explained(run_dir: Path, step: int, token: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:  # safetensors wraps the OSError of a full disk
+        if (run_dir / "attempt").is_file():  # a later attempt sweeps away what this one writes
+            run_folder.keep_claim(run_dir, token)
         if isinstance(error, CannotSaveError):
             raise
         raise CannotSaveError(

@@ -10,19 +10,39 @@ checkpoints: their index is a pickle, which this project does not read.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from flava_plugin.train.pieces import Piece, Shape, size_of
 
 INDEX = "pieces"
 """Key of a part's header that says where its pieces belong."""
+
+DTYPES = {
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.complex64: "C64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.uint16: "U16",
+    torch.uint32: "U32",
+    torch.uint64: "U64",
+    torch.bool: "BOOL",
+}
+"""Names of types in the header of a safetensors file."""
 
 
 def file_name(kind: str, part: tuple[int, int] | None = None) -> str:
@@ -47,15 +67,9 @@ def write_whole(path: Path, tensors: Mapping[str, Tensor]) -> None:
         path: The file.
         tensors: By name; those that share memory are each written.
     """
-    seen: set[int] = set()
-    separate = {}
-    for name, tensor in tensors.items():
-        value = tensor.detach().cpu().contiguous()
-        storage = value.untyped_storage()
-        shared = storage.data_ptr() in seen or storage.nbytes() != value.nbytes
-        separate[name] = value.clone() if shared else value
-        seen.add(separate[name].untyped_storage().data_ptr())
-    save_file(separate, path)
+    write_file(
+        path, {n: (t.dtype, tuple(t.shape)) for n, t in tensors.items()}, tensors.__getitem__
+    )
 
 
 def write_part(path: Path, pieces: Sequence[Piece]) -> None:
@@ -66,8 +80,47 @@ def write_part(path: Path, pieces: Sequence[Piece]) -> None:
         pieces: At most one of each tensor.
     """
     index = {piece.name: [piece.start, list(piece.shape)] for piece in pieces}
-    tensors = {piece.name: piece.values for piece in pieces}
-    save_file(tensors, path, metadata={INDEX: json.dumps(index)})
+    values = {piece.name: piece.values for piece in pieces}
+    forms = {name: (value.dtype, tuple(value.shape)) for name, value in values.items()}
+    write_file(path, forms, values.__getitem__, {INDEX: json.dumps(index)})
+
+
+def write_file(
+    path: Path,
+    forms: Mapping[str, tuple[torch.dtype, Shape]],
+    read: Callable[[str], Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file, one tensor after the other.
+
+    Not by the library, which before its version 0.8 copies everything first and keeps Python's lock
+    until the last byte is written: a training beside it would stand still.
+
+    Args:
+        path: The file.
+        forms: Type and shape of every tensor by name.
+        read: Gives a tensor by its name, when its turn comes.
+        metadata: What else the header says.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    # Large numbers first, as the library does: so each is aligned to its own size.
+    names = sorted(forms, key=lambda name: (-forms[name][0].itemsize, name))
+    offset = 0
+    for name in names:
+        dtype, shape = forms[name]
+        end = offset + size_of(shape) * dtype.itemsize
+        header[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": (offset, end)}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format wants the data aligned
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in names:
+            values = read(name).detach().cpu().contiguous().reshape(-1)
+            file.write(values.view(torch.uint8).numpy().data)
 
 
 class TensorFiles:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,6 +168,7 @@ def connect(device_choice: DeviceChoice = "auto", timeout: float = 1800.0) -> Wo
     Raises:
         ValueError: The variables contradict each other or lack a meeting point, or there is no
             GPU for this process.
+        LostRankError: The others did not come.
     """
     rank, size, local_rank = _place(os.environ)
     device = _device(device_choice, local_rank)
@@ -182,12 +182,18 @@ def connect(device_choice: DeviceChoice = "auto", timeout: float = 1800.0) -> Wo
                 )
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group(
-            _backend(device),
-            rank=rank,
-            world_size=size,
-            timeout=timedelta(seconds=timeout),
-        )
+        try:
+            dist.init_process_group(
+                _backend(device),
+                rank=rank,
+                world_size=size,
+                timeout=timedelta(seconds=timeout),
+            )
+        except dist.DistError as error:  # a port that is taken, a process that did not start
+            raise LostRankError(
+                f"rank {rank} of {size} could not meet the others at {os.environ['MASTER_ADDR']}:"
+                f"{os.environ['MASTER_PORT']}: {str(error).strip().splitlines()[0]}"
+            ) from error
     return World(rank, size, local_rank, device)
 
 
@@ -212,7 +218,9 @@ class LostRankError(RuntimeError):
     """Another process of the run died or does not answer."""
 
 
-_PEERS = re.compile(r"gloo|NCCL|ProcessGroup|Connection (closed|reset)|timed? ?out", re.IGNORECASE)
+def _from_peers(error: RuntimeError) -> bool:
+    """Whether a collective failed; gloo's errors have no class but name its source files."""
+    return isinstance(error, dist.DistError) or "/gloo/" in str(error)
 
 
 @contextmanager
@@ -228,7 +236,7 @@ def lost_ranks_named(world: World) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if world.size == 1 or isinstance(error, LostRankError) or not _PEERS.search(str(error)):
+        if world.size == 1 or isinstance(error, LostRankError) or not _from_peers(error):
             raise
         text = str(error).strip().splitlines()[-1]
         raise LostRankError(

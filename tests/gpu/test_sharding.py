@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from tiny_flava import image_batch, pair_batch, text_batch, tiny_learner
@@ -35,10 +38,15 @@ OPTIM = OptimSection(lr=0.01, eps=0.01)
 
 
 @pytest.fixture(autouse=True)
-def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
+def exact_products() -> Iterator[None]:
     """No TF32, which would keep ten bits of an fp32 product."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = False
+    yield
+    for switch, value in zip(switches, before, strict=True):  # monkeypatch would delete what is no
+        switch.allow_tf32 = value  # ordinary attribute
 
 
 def prepare(strategy: str, *, recompute: bool = False) -> tuple[Strategy, torch.nn.Module]:
@@ -48,13 +56,14 @@ def prepare(strategy: str, *, recompute: bool = False) -> tuple[Strategy, torch.
         from flava_plugin.model.execution import set_execution
 
         set_execution(learner, activation_checkpointing=True)
-    return make_strategy(section, learner, OPTIM, World(0, 1, 0, torch.device("cuda"))), learner
+    return make_strategy(section, learner, OPTIM, World(0, 1, 0, torch.device("cuda", 0))), learner
 
 
 def losses(
     strategy: Strategy, learner: torch.nn.Module, steps: int, precision: Precision = "fp32"
 ) -> torch.Tensor:
     scale = LossScale(enabled=precision == "fp16")
+    scale.value = min(scale.value, 1024.0)  # at the first scale the first step would be left out
     weights = dict.fromkeys(learner.modalities, 1.0)
     found = []
     for number in range(steps):
@@ -68,8 +77,8 @@ def losses(
             precision=precision,
             loss_scale=scale.value,
         )
-        if scale.allows(strategy.clip_grad_norm(1.0, loss_scale=scale.value)):
-            strategy.step()
+        assert scale.allows(strategy.clip_grad_norm(1.0, loss_scale=scale.value))
+        strategy.step()
         found += [loss.cpu() for loss in made.values()]
     return torch.stack(found)
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -185,15 +185,15 @@ def test_a_truncated_checkpoint_falls_back(
 def test_a_full_disk_stops_the_run_with_its_checkpoint_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_file, saved = tensor_files.save_file, []
+    write_file, saved = tensor_files.write_file, []
 
-    def full(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    def full(path: Path, *content: Any) -> None:
         if len(saved) >= 3:
             raise OSError(28, "No space left on device")
         saved.append(path)
-        save_file(tensors, path)
+        write_file(path, *content)
 
-    monkeypatch.setattr(tensor_files, "save_file", full)
+    monkeypatch.setattr(tensor_files, "write_file", full)
     with pytest.raises(OSError, match=r"cannot save step 8.*No space left.*checkpoint is kept"):
         run(tmp_path)
     assert checkpoint.find(tmp_path / "run").step == 4

@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 from flava_plugin.train import checkpoint, durable, run_folder, saving, tensor_files
+from flava_plugin.train.resume import newest_of_all, take_over
+from flava_plugin.train.world import World
+
+ALONE = World(0, 1, 0, torch.device("cpu"))
 
 MODEL = {"layer.weight": torch.arange(12.0).reshape(3, 4), "layer.bias": torch.ones(3)}
 OPTIM = {
@@ -96,8 +100,38 @@ def test_a_damaged_checkpoint_is_replaced_when_its_step_is_reached_again(tmp_pat
     assert checkpoint.find(tmp_path).step == 7
     save(tmp_path, 10, keep=1)
     assert checkpoint.find(tmp_path).step == 10
-    checkpoint.sweep(tmp_path)
-    assert names(tmp_path) == ["00000010", "latest"]
+    assert names(tmp_path) == ["00000010", "latest"], "the damaged one takes no room"
+
+
+def test_what_a_run_prunes_beside_a_reader_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = run_folder.claim(tmp_path)
+    save(tmp_path, 5, token=token)
+    measure = checkpoint.fingerprint
+
+    def meanwhile(path: Path) -> checkpoint.Fingerprint:
+        monkeypatch.setattr(checkpoint, "fingerprint", measure)
+        save(tmp_path, 10, token=token, keep=1)
+        return measure(path)
+
+    monkeypatch.setattr(checkpoint, "fingerprint", meanwhile)
+    found = checkpoint.newest(tmp_path)
+    assert found is not None and found.step == 10
+
+
+def test_who_takes_a_run_over_goes_on_from_what_the_other_saved_last(tmp_path: Path) -> None:
+    older = run_folder.claim(tmp_path)
+    save(tmp_path, 5, token=older)
+    found = newest_of_all(tmp_path, ALONE)
+    assert found is not None and found.step == 5
+    save(tmp_path, 10, token=older, keep=1)
+    token, taken = take_over(tmp_path, ALONE, found)
+    assert taken is not None and taken.step == 10
+    with pytest.raises(run_folder.LostClaimError):
+        save(tmp_path, 15, token=older)
+    save(tmp_path, 15, token=token)
+    assert take_over(tmp_path / "new", ALONE, None)[1] is None
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
@@ -143,7 +177,7 @@ def save_and_die(run_dir: Path, changes: int) -> int:
         os.fsync, os.replace = dying(os.fsync, budget), dying(os.replace, budget)
         for name in ("rename", "write_text", "mkdir", "unlink"):
             setattr(Path, name, dying(getattr(Path, name), budget))
-        tensor_files.save_file = dying(tensor_files.save_file, budget)
+        tensor_files.write_file = dying(tensor_files.write_file, budget)
         shutil.rmtree = dying(shutil.rmtree, budget)
         model = {name: tensor + 2 for name, tensor in MODEL.items()}
         save(run_dir, 2, model=model, token=token, keep=1, best=True)

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from flava_plugin.train import progress
+from flava_plugin.train import progress, run_folder
 from flava_plugin.train.metrics import TIME_KEYS, MetricLog, drop_after
 
 
-def open_log(run_dir: Path, *, first: int = 0, seconds: float = 0.0, **options: bool) -> MetricLog:
+def open_log(
+    run_dir: Path, *, first: int = 0, seconds: float = 0.0, **options: object
+) -> MetricLog:
     settings = {"tensorboard": False, "writes": True} | options
     return MetricLog(run_dir, first=first, global_batch=8, seconds=seconds, **settings)
 
@@ -49,6 +52,27 @@ def test_resuming_drops_later_and_torn_lines(tmp_path: Path) -> None:
     evaluations = lines(tmp_path, "evaluations")
     assert [line["step"] for line in evaluations] == [1, 2]
     assert evaluations[0] == {"step": 1, "retrieval.r1": 0.1}
+
+
+def test_an_attempt_that_lost_its_claim_adds_no_line(tmp_path: Path) -> None:
+    token = run_folder.claim(tmp_path)
+    with open_log(tmp_path, check=partial(run_folder.keep_claim, tmp_path, token)) as log:
+        write(log, 1)
+        run_folder.claim(tmp_path)
+        with pytest.raises(run_folder.LostClaimError):
+            write(log, 2)
+        with pytest.raises(run_folder.LostClaimError):
+            log.log_evaluation(2, {"retrieval": {"r1": 0.1}})
+    assert [line["step"] for line in lines(tmp_path)] == [1]
+
+
+def test_a_step_left_out_under_fp16_is_still_a_line_of_json(tmp_path: Path) -> None:
+    with open_log(tmp_path, tensorboard=True) as log:
+        norm = torch.tensor(float("inf"))
+        log.log(1, kind="text", source="books", losses={}, grad_norm=norm, lr=0.1)
+    (line,) = lines(tmp_path)
+    assert line["grad_norm"] is None
+    assert "Infinity" not in (tmp_path / "metrics.jsonl").read_text()
 
 
 def test_a_missing_file_is_no_error(tmp_path: Path) -> None:

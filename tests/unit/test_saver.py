@@ -115,7 +115,7 @@ def test_a_failed_write_stops_the_run_and_leaves_the_checkpoint_before_it(
     with saver:
         saver.save(strategy, 3, STATE)
         saver.finish()
-        monkeypatch.setattr("flava_plugin.train.tensor_files.save_file", full)
+        monkeypatch.setattr("flava_plugin.train.tensor_files.write_file", full)
         saver.save(strategy, 4, STATE)
         with pytest.raises(OSError, match=r"cannot save step 4.*No space left"):
             saver.finish()

@@ -13,7 +13,13 @@ from torch import Tensor
 from flava_plugin.cli.main import main
 from flava_plugin.train import checkpoint, run_folder, saving
 from flava_plugin.train.pieces import Piece
-from flava_plugin.train.tensor_files import TensorFiles, file_name, write_part
+from flava_plugin.train.tensor_files import (
+    DTYPES,
+    TensorFiles,
+    file_name,
+    write_part,
+    write_whole,
+)
 
 MODEL = {
     "matrix": torch.arange(35.0).view(5, 7),
@@ -32,6 +38,25 @@ def cut(tensors: dict[str, Tensor], rank: int, ranks: int) -> list[Piece]:
         if first < last:
             pieces.append(Piece(name, tuple(tensor.shape), first, flat[first:last].clone()))
     return pieces
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=DTYPES.values())
+def test_every_type_of_number_is_written_as_the_library_reads_it(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    numbers = torch.arange(6).to(dtype)
+    given = {
+        "t": numbers.view(2, 3).t(),
+        "part": numbers[1:3],
+        "none": numbers[:0],
+        "one": numbers[2],
+    }
+    write_whole(tmp_path / "file", given)
+    found = load_file(tmp_path / "file")
+    assert found.keys() == given.keys()
+    for name, tensor in found.items():
+        assert (tensor.dtype, tensor.shape) == (dtype, given[name].shape)
+        assert tensor.tolist() == given[name].tolist(), name
 
 
 def save_sharded(run_dir: Path, step: int, ranks: int, keep: int = 3) -> Path:
@@ -112,9 +137,23 @@ def test_an_older_attempt_publishes_nothing(tmp_path: Path) -> None:
     old = run_folder.claim(tmp_path)
     files = saving.save_part(tmp_path, 2, cut(MODEL, 0, 1), cut(OPTIM, 0, 1), (0, 1), token=old)
     run_folder.claim(tmp_path)
-    with pytest.raises(run_folder.LostClaimError):
-        saving.publish(tmp_path, 2, files, {}, token=old, keep=1, parts=1)
+    for clean in (lambda: None, lambda: checkpoint.sweep(tmp_path)):
+        clean()
+        with pytest.raises(run_folder.LostClaimError):
+            saving.publish(tmp_path, 2, files, {}, token=old, keep=1, parts=1)
     assert checkpoint.newest(tmp_path) is None
+
+
+def test_parts_that_were_written_elsewhere_are_no_checkpoint(tmp_path: Path) -> None:
+    run_dirs = [tmp_path / "node_0", tmp_path / "node_1"]
+    token = run_folder.claim(run_dirs[0])
+    files = {}
+    for rank, run_dir in enumerate(run_dirs):
+        pieces = cut(MODEL, rank, 2), cut(OPTIM, rank, 2)
+        files |= saving.save_part(run_dir, 2, *pieces, (rank, 2), token=token)
+    with pytest.raises(OSError, match=r"model-00002-of-00002.*run_dir that all ranks share"):
+        saving.publish(run_dirs[0], 2, files, {}, token=token, keep=1, parts=2)
+    assert checkpoint.newest(run_dirs[0]) is None
 
 
 def test_merge_writes_what_the_library_reads(
@@ -132,6 +171,19 @@ def test_merge_writes_what_the_library_reads(
     assert merged.parts is None and merged.step == 7 and merged.state["seconds"] == 1.5
     assert torch.equal(merged.optim()["matrix"]["step"], OPTIM["matrix.step"])
     assert json.loads((target / "state.json").read_text())["format"] == 1
+
+
+def test_merged_numbers_are_aligned_to_their_size(tmp_path: Path) -> None:
+    token, mixed = run_folder.claim(tmp_path), {"a": torch.ones(3).half(), "b": torch.arange(2)}
+    files = saving.save_part(tmp_path, 1, cut(mixed, 0, 1), [], (0, 1), token=token)
+    saving.publish(tmp_path, 1, files, {}, token=token, keep=1, parts=1)
+    assert main(["weights", "merge", str(tmp_path), str(tmp_path / "whole")]) == 0
+    path = tmp_path / "whole/model.safetensors"
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    assert (size % 8, header["b"]["data_offsets"][0] % 8) == (0, 0)
+    assert all(torch.equal(tensor, mixed[name]) for name, tensor in load_file(path).items())
 
 
 def test_merge_refuses_what_is_whole_or_would_be_overwritten(

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import socket
+
 import pytest
 import torch
 import torch.distributed as dist
 
 from flava_plugin.train import world
-from flava_plugin.train.world import World, connect, disconnect
+from flava_plugin.train.world import LostRankError, World, connect, disconnect, lost_ranks_named
 
 ALONE = World(0, 1, 0, torch.device("cpu"))
 
@@ -96,3 +98,35 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     gpus(monkeypatch, 2)
     with pytest.raises(ValueError, match="process 2 of this machine has no GPU of its own"):
         world._device("cuda", 2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        dist.DistBackendError("NCCL error: unhandled system error"),
+        RuntimeError("[/third_party/gloo/gloo/transport/tcp/pair.cc:1] Connection closed by peer"),
+    ],
+)
+def test_a_failed_collective_is_told_in_one_line(error: RuntimeError) -> None:
+    second = lost_ranks_named(World(1, 2, 0, ALONE.device))
+    with pytest.raises(LostRankError, match="rank 1 of 2: another rank died"), second:
+        raise error
+
+
+def test_an_error_of_this_rank_is_not_put_on_another() -> None:
+    own = RuntimeError("DataLoader timed out: Connection reset by the store of pictures")
+    second = lost_ranks_named(World(1, 2, 0, ALONE.device))
+    with pytest.raises(RuntimeError, match="DataLoader") as caught, second:
+        raise own
+    assert caught.value is own
+
+
+def test_ranks_that_do_not_come_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    variables = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LostRankError, match=f"could not meet the others at 127.0.0.1:{port}: "):
+        connect("cpu", timeout=1)

@@ -34,7 +34,7 @@ def measure(
     strategy: str, size_name: str, rows: int, rounds: int, precision: Any
 ) -> dict[str, Any]:
     """Run some steps on padded pairs under one strategy."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     size = SIZES[size_name]
     learner = our_learner(size, our_codebook(torchmultimodal_codebook(size).encoder)).train()
     world = World(0, 1, 0, device)
