@@ -39,7 +39,7 @@ def check(
     """
     recipe, errors = _validate(schema, data, ())
     errors += list(_component_errors(schema, data, (), check_files))
-    sound = recipe or _without_errors(schema, data)
+    sound = recipe or without_errors(schema, data)[0]
     if sound is not None:
         errors += list(_cross_errors(sound))
     return recipe, errors
@@ -180,16 +180,29 @@ def _check_path(text: str, where: tuple[Any, ...]) -> Iterator[str]:
         yield f"{_path(where)}: '{expanded}' does not exist; put the data there or change the path"
 
 
-def _without_errors(schema: type[Model], data: dict[str, Any]) -> Model | None:
-    """The recipe without its malformed values, so that the rest can still be checked for sense."""
-    data = copy.deepcopy(data)
+def without_errors(
+    schema: type[Model], data: dict[str, Any]
+) -> tuple[Model | None, frozenset[str]]:
+    """Leave out a recipe's malformed values, so that the rest can still be checked for sense.
+
+    Args:
+        schema: The recipe model.
+        data: A recipe as plain data.
+
+    Returns:
+        The rest, with defaults or stand-ins for what was left out, or None where it makes no
+        recipe; and the dotted keys of what was left out.
+    """
+    data, left_out = copy.deepcopy(data), set[str]()
     for _ in range(50):  # each round removes at least one key, or gives up
         try:
-            return schema.model_validate(data)
+            return schema.model_validate(data), frozenset(left_out)
         except ValidationError as refused:
-            if not any([_remove(data, error["loc"]) for error in refused.errors()]):
-                return None
-    return None
+            locs = [error["loc"] for error in refused.errors()]
+            left_out |= {_path(tuple(p for p in loc if not _names_a_type(p))) for loc in locs}
+            if not any([_remove(data, loc) for loc in locs]):
+                break
+    return None, frozenset(left_out)
 
 
 # Needed keys whose value no other check looks at: a sound one stands in for a malformed one.

@@ -43,6 +43,17 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int | str:
+    """Leave 24:00:00 the text it is, as YAML 1.2 does; 1.1 reads a number to the base of 60."""
+    if ":" in node.value:
+        return str(node.value)
+    number: int = loader.construct_yaml_int(node)
+    return number
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
 def _line(mark: yaml.Mark | None) -> str:
     return f"line {mark.line + 1}" if mark else "somewhere"
 

@@ -28,6 +28,8 @@ def add_commands(commands: Any) -> None:
     show = commands.add_parser("show", help="a component's options, or a whole recipe, checked")
     show.add_argument("name", help="a component, a built-in recipe or a YAML file")
     show.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe")
+    show.add_argument("--value", action="append", metavar="KEY",
+                      help="only the value of a recipe's key, for scripts")  # fmt: skip
     show.set_defaults(run=run_show)
 
     cp = commands.add_parser("cp", help="copy a built-in recipe to edit")
@@ -109,7 +111,7 @@ def run_show(arguments: argparse.Namespace) -> int:
     """Print a component's options, or a recipe with every default, checked.
 
     Args:
-        arguments: Has ``name`` and ``overrides``.
+        arguments: Has ``name``, ``overrides`` and ``value``.
 
     Returns:
         The exit code.
@@ -122,12 +124,15 @@ def run_show(arguments: argparse.Namespace) -> int:
 
     homes = [registry for registry in REGISTRIES.values() if arguments.name in registry.names()]
     if not homes:
-        print(load_recipe(arguments.name, arguments.overrides, check_files=False).to_yaml(), end="")
+        recipe = load_recipe(arguments.name, arguments.overrides, check_files=False)
+        for key in arguments.value or []:
+            if key not in type(recipe).model_fields:
+                raise RecipeError([f"--value: '{key}' is no key at the top of a recipe"])
+            print(getattr(recipe, key))
+        print("" if arguments.value else recipe.to_yaml(), end="")
         return 0
-    if arguments.overrides:
-        raise RecipeError(
-            [f"{arguments.name}: is a component; key=value changes recipes only, so leave it out"]
-        )
+    if arguments.overrides or arguments.value:
+        raise RecipeError([f"{arguments.name}: is a component; leave out key=value and --value"])
     for registry in homes:
         entry = next(e for e in registry.entries() if e.name == arguments.name)
         print(f"{entry.kind} {entry.name}, from {entry.owner} {entry.version}\n")

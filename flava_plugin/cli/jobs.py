@@ -75,12 +75,17 @@ def run_logs(arguments: argparse.Namespace) -> int:
 
     run: Path = arguments.run_dir
     entries = ledger.entries(run)
-    chosen = [entry for entry in entries if arguments.job in (None, entry.id)]
-    if not chosen:
-        known = ", ".join(entry.id for entry in entries) or "none"
-        print(f"{run}: no job '{arguments.job or ''}' of it; known: {known}", file=sys.stderr)
+    # Of an array's own id the last element, as of a sweep's folder.
+    known_as = [{None, entry.id, entry.id.partition("_")[0]} for entry in entries]
+    chosen = [entry for entry, ids in zip(entries, known_as, strict=True) if arguments.job in ids]
+    if not entries:
+        print(f"{run}: no job was submitted for it (no logs/jobs.jsonl)", file=sys.stderr)
         return 2
-    entry = chosen[-1]
+    if not chosen:
+        known = ", ".join(entry.id for entry in entries)
+        print(f"{run}: no job '{arguments.job}' of it; known: {known}", file=sys.stderr)
+        return 2
+    entry = follow.where_it_lies_now(chosen[-1], run)
     rank = arguments.rank
     kinds = [kind for kind in ("out", "err") if getattr(arguments, kind)] or ["out", "err"]
     files = follow.log_files(entry, rank, kinds)

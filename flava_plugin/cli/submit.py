@@ -26,6 +26,7 @@ def add_commands(commands: Any) -> None:
         help="put a recipe on SLURM: checked, requeued, resumed",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --gpus of sbatch is not --gpus-per-node, --mail no --mail-type
     )
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe; with --eval a run folder")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe")
@@ -34,7 +35,7 @@ def add_commands(commands: Any) -> None:
     add("--executor", choices=["slurm", "local", "debug"], default="slurm",
         help="local: processes of this machine; debug: this process (%(default)s)")  # fmt: skip
     add("--dry-run", action="store_true", help="print the batch script and the checks, no more")
-    add("--name", "--job-name", "--job_name", dest="job_name", help="name of the job")
+    add("--name", "--job-name", "--job_name", dest="job_name", metavar="X", help="name of the job")
     add("--job-dir", "--job_dir", metavar="DIR", help="folder of its files (RUN_DIR/logs/%%j)")
     add("--dependency", metavar="afterok:ID", help="jobs to wait for")
     add("--sweep", action="append", default=[], metavar="key=a,b",
@@ -43,7 +44,7 @@ def add_commands(commands: Any) -> None:
     _add_profile_flags(parser.add_argument_group("over the profile").add_argument)
     add = parser.add_argument_group("evaluation").add_argument
     add("--eval", action="store_true", dest="evaluate", help="evaluate the run folder RECIPE")
-    add("--split", help="split of every task's dataset")
+    add("--split", metavar="X", help="split of every task's dataset")
     add("--tasks", metavar="A,B", help="only these tasks")
     add("--checkpoint", metavar="WHICH", help="latest, best or a number of steps")
     add("--no-report", action="store_true", help="write results.json only")
@@ -54,11 +55,17 @@ def _add_profile_flags(add: Any) -> None:
     """Flags under the names that users of MAE's, VICReg's and DINOv2's launchers know."""
     names: dict[str, tuple[tuple[str, ...], str]] = {
         "nodes": (("--nodes",), "a number, or a range such as 1-2"),
-        "gpus_per_node": (("--ngpus", "--gpus-per-node", "--gpus"), "GPUs of each node"),
-        "tasks_per_node": (("--tasks-per-node", "--ntasks-per-node"), "processes of each node"),
-        "cpus_per_task": (("--cpus-per-task",), "cores of each process"),
-        "mem_gb": (("--mem-gb", "--mem"), "memory of each node in GB; 0 for all"),
-        "time": (("--time", "--timeout"), "minutes, HH:MM:SS or D-HH:MM:SS"),
+        "gpus_per_node": (("--ngpus", "--gpus-per-node"), "number of GPUs of each node"),
+        "tasks_per_node": (
+            ("--tasks-per-node", "--ntasks-per-node"),
+            "number of processes of each node",
+        ),
+        "cpus_per_task": (("--cpus-per-task",), "number of cores of each process"),
+        "mem_gb": (
+            ("--mem-gb", "--mem"),
+            "memory of each node, a number of GB, or 500M; 0 for all",
+        ),
+        "time": (("--time", "--timeout"), "walltime: minutes, HH:MM:SS or D-HH:MM:SS"),
         "partition": (("--partition", "-p"), "partition"),
         "account": (("--account", "-A"), "account"),
         "qos": (("--qos",), "quality of service"),
@@ -67,17 +74,18 @@ def _add_profile_flags(add: Any) -> None:
         "nodelist": (("--nodelist",), "nodes to take"),
         "reservation": (("--reservation",), "reservation"),
         "comment": (("--comment",), "comment of the job"),
-        "signal_delay_s": (("--signal-delay",), "seconds before the walltime to save in"),
-        "requeues": (("--requeues", "--max-num-timeout"), "how often it may be requeued"),
-        "array_parallelism": (("--array-parallelism",), "elements of a sweep at a time"),
+        "signal_delay_s": (("--signal-delay",), "number of seconds before the walltime to save in"),
+        "requeues": (("--requeues", "--max-num-timeout"), "number of times it may be requeued"),
+        "array_parallelism": (("--array-parallelism",), "number of elements of a sweep at a time"),
         "python": (("--python",), "command that is Python on the nodes"),
         "srun": (("--srun-args",), "arguments of srun, in one word"),
     }
     for key, (flags, text) in names.items():
-        add(*flags, dest=key, help=text, metavar="N" if "number" in text else None)
+        add(*flags, dest=key, help=text, metavar="N" if "number" in text else "X")
     add("--exclusive", action="store_true", default=None, help="no other job on the nodes")
     add("--setup", action="append", metavar="LINE", help="shell line before the processes start")
-    add("--env", action="append", dest="environment", metavar="NAME=VALUE", help="a variable")
+    add("--env", action="append", dest="environment", metavar="NAME=VALUE",
+        help="a variable of every process")  # fmt: skip
     add("--sbatch", action="append", metavar="OPTION=VALUE", help="a further option of sbatch")
 
 

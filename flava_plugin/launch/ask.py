@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ from dataclasses import dataclass
 PATIENCE = 20
 """Seconds after which a client that does not answer counts as absent."""
 
-ACTIVE = {
-    *("PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "RESIZING", "REQUEUED"),
-    *("REQUEUE_FED", "REQUEUE_HOLD", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED"),
+ENDED = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"),
 }
-"""States of a job that may write to its run folder, now or later."""
+"""States of a job that writes nowhere any more; one of another state may, now or later."""
 
 # squeue has no separator between the fields that --Format alone knows, only widths.
 _FIELDS = {
@@ -59,7 +60,7 @@ class Partition:
         name: Its name.
         default: Whether jobs without a partition go there.
         time: Its walltime limit in minutes; None for none.
-        nodes: How many nodes it has.
+        nodes: How many nodes it has; 0 where that is not known.
     """
 
     name: str
@@ -79,7 +80,13 @@ def answer(command: Sequence[str]) -> str | None:
     """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE, check=False, errors="replace"
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PATIENCE,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -134,24 +141,26 @@ def accounts(ids: Sequence[str]) -> dict[str, Job]:
 
 def partitions() -> list[Partition] | None:
     """The cluster's partitions; None where nothing answers."""
-    text = answer(["sinfo", "--noheader", "--format=%P|%l|%F"])
+    text = answer(["sinfo", "--all", "--noheader", "--format=%P|%l|%F"])  # hidden ones too
     if not text:
         return None
     found = []
     for line in text.splitlines():
-        name, _, rest = line.strip().partition("|")
-        limit, _, counts = rest.partition("|")
+        values = line.strip().split("|")
+        if len(values) != 3 or not values[0]:
+            continue  # a message of the site
+        name, limit, counts = values
         total = counts.rpartition("/")[2]
-        nodes = int(total) if total.isdigit() else 0
+        nodes = int(total) if total.isdecimal() else 0
         found.append(Partition(name.rstrip("*"), name.endswith("*"), _limit(limit), nodes))
-    return found
+    return found or None
 
 
 def _limit(text: str) -> int | None:
     """Minutes of sinfo's ``infinite``, ``30:00``, ``2:00:00`` or ``1-00:00:00``."""
     days, _, clock = text.rpartition("-")
     parts = clock.split(":")
-    if not all(part.isdigit() for part in parts) or len(parts) < 2:
+    if not all(part.isdecimal() for part in [*parts, days or "0"]) or len(parts) < 2:
         return None
     hours = int(parts[-3]) if len(parts) > 2 else 0
     return (int(days or 0) * 24 + hours) * 60 + int(parts[-2])
@@ -163,10 +172,14 @@ def associations() -> list[tuple[str, set[str]]] | None:
     text = answer([*command, f"user={user()}", "format=Account,QOS"])
     if not text:
         return None
-    rows = (line.partition("|") for line in text.splitlines() if line.strip())
-    return [(account, set(filter(None, names.split(",")))) for account, _, names in rows]
+    rows = [line.split("|") for line in text.splitlines() if line.isprintable()]
+    rows = [row for row in rows if len(row) == 2 and row[0]]  # not a message of the site
+    return [(account, set(filter(None, names.split(",")))) for account, names in rows] or None
 
 
 def user() -> str:
     """Name of the user whose jobs are asked for."""
-    return getpass.getuser()
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a number without a name, as in some containers; the clients take it too
+        return str(os.geteuid())

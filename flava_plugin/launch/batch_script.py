@@ -26,10 +26,12 @@ _JOB = 'flava_job="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK
 
 # Asked of the controller: a job that was cancelled, reached its walltime or is back in the queue
 # already is not RUNNING; and if it runs with another count of restarts, that is a later attempt of
-# this job, which this script, left over on a lost node, must leave alone.
+# this job, which this script, left over on a lost node, must leave alone. So must it another job
+# that was submitted for the run meanwhile: the two would take it from each other for ever.
 _STATE = """\
 flava_code=$?
 flava_say() { echo "flava: $*" >&2; }
+flava_owner=$(cat "$flava_run/attempt" 2>/dev/null)
 flava_now=" $(scontrol show job --oneliner "$flava_job" 2>/dev/null) "
 if [ "$flava_code" = 0 ]; then
   :
@@ -41,6 +43,8 @@ elif [[ "$flava_now" != *" Restarts=${SLURM_RESTART_COUNT:-0} "* ]]; then
   flava_say "the step ended with code $flava_code; a later attempt of this job is running"
 elif [ "$(flava_newest)" = "$flava_before" ]; then
   flava_say "failed with code $flava_code, no checkpoint since this attempt began: not requeued"
+elif [[ -n "$flava_owner" && "$flava_owner" != "job$SLURM_JOB_ID-"* ]]; then
+  flava_say "the step ended with code $flava_code; another job has taken the run: not requeued"
 elif [ "${SLURM_RESTART_COUNT:-0}" -ge REQUEUES ]; then
   flava_say "failed with code $flava_code after REQUEUES restarts: not requeued"
 elif scontrol requeue "$flava_job"; then

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,20 +33,30 @@ class Check:
         return f"{self.verdict:<9}  {self.subject}: {self.text}"
 
 
-def fit_checks(recipe: Recipe, profile: Profile) -> Iterator[Check]:
+def fit_checks(
+    recipe: Recipe, profile: Profile, malformed: Collection[str] = ()
+) -> Iterator[Check]:
     """Look at the recipe against the processes of the job.
 
     Args:
         recipe: The recipe.
         profile: The profile.
+        malformed: Keys of both whose value was refused, so that another one stands in for it; what
+            needs one of them is not looked at.
 
     Yields:
         Check: One for each subject.
     """
-    yield _batch(recipe, profile)
-    yield _sharding(recipe, profile)
-    yield _device(recipe, profile)
-    yield _cores(recipe, profile)
+    processes = ("nodes", "tasks_per_node", "gpus_per_node")
+    looks = {
+        _batch: (*processes, "data.global_batch", "data.per_gpu_batch"),
+        _sharding: (*processes, "sharding.strategy"),
+        _device: (*processes, "device", "sbatch"),
+        _cores: ("cpus_per_task", "data.workers"),
+    }
+    for look, keys in looks.items():
+        if not any(key == bad or key.startswith(f"{bad}.") for key in keys for bad in malformed):
+            yield look(recipe, profile)
 
 
 def _processes(profile: Profile, world: int) -> str:

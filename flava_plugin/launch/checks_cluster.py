@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from difflib import get_close_matches
 
@@ -31,6 +32,30 @@ def cluster_checks(profile: Profile, *, dry_run: bool) -> Iterator[Check]:
     yield from _account_checks(profile)
 
 
+def shell_checks(profile: Profile) -> Iterator[Check]:
+    """Have bash read what the profile adds to the batch script, without running it.
+
+    An open quote there would swallow the lines after it, srun's among them.
+
+    Args:
+        profile: The profile.
+
+    Yields:
+        Check: One for each part that bash cannot read.
+    """
+    parts = {"setup": "\n".join(profile.setup), "python": profile.python or ""}
+    for subject, text in parts.items():
+        try:
+            read = subprocess.run(
+                ["bash", "-n"], input=text.encode(), capture_output=True, check=False, timeout=20
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            continue  # no bash here; the nodes have one
+        said = read.stderr.decode(errors="replace").strip()
+        if read.returncode or said:  # an open here-document is only a warning
+            yield Check(subject, "refused", f"bash cannot read it: {said.splitlines()[0]}")
+
+
 def _partition_checks(profile: Profile) -> Iterator[Check]:
     known = ask.partitions()
     if known is None:
@@ -51,7 +76,8 @@ def _partition_checks(profile: Profile) -> Iterator[Check]:
             yield Check("partition", "refused", text)
     for partition in chosen:
         limit = "no limit" if partition.time is None else clock(partition.time)
-        text = f"'{partition.name}' has {partition.nodes} nodes, walltime limit {limit}"
+        count = partition.nodes or "an unknown number of"
+        text = f"'{partition.name}' has {count} nodes, walltime limit {limit}"
         if partition.time is not None and (profile.time or 0) > partition.time:
             way = f"take {FLAGS['time']} {partition.time} or less, or another partition"
             yield Check("partition", "refused", f"{text}, below {clock(profile.time or 0)}; {way}")

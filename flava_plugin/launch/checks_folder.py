@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flava_plugin.launch import ledger
-from flava_plugin.launch.ask import ACTIVE, Job
 from flava_plugin.launch.checks import Check
 from flava_plugin.launch.cluster import FLAGS, Profile
 from flava_plugin.launch.cluster_values import clock
 from flava_plugin.recipe import Recipe
 from flava_plugin.train import run_folder
+
+LONGEST_NAME = 255
+"""Bytes of a file's name on Linux's file systems."""
 
 OF_ONE_NODE = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - named, not written to
 
@@ -29,26 +30,74 @@ def folder_check(run_dir: Path, *, several_nodes: bool) -> Iterator[Check]:
     Yields:
         Check: What was found.
     """
-    if several_nodes and ("%" in str(run_dir) or not str(run_dir).isprintable()):
-        text = f"{str(run_dir)!r} holds a % or a control character, which SLURM's logs cannot"
-        yield Check("run_dir", "refused", f"{text}; choose another run_dir")
+    wrong = f"{run_dir} holds a $, which a job would expand" if "$" in str(run_dir) else None
+    wrong = wrong or (cannot_hold_logs(run_dir) if several_nodes else None)
+    wrong = wrong or cannot_write(run_dir) or cannot_write(run_dir / "logs")
+    if wrong:
+        yield Check("run_dir", "refused", f"{wrong}; choose another run_dir")
         return
-    nearest = next(path for path in (run_dir, *run_dir.parents) if path.exists())
-    if not nearest.is_dir():
-        yield Check("run_dir", "refused", f"{nearest} is a file; choose another run_dir")
-        return
-    logs = run_dir / "logs"
-    for place in (nearest, logs) if logs.exists() else (nearest,):
-        if not os.access(place, os.W_OK | os.X_OK):
-            text = f"{place} cannot be written to; choose another run_dir, or change its rights"
-            yield Check("run_dir", "refused", text)
-            return
     local = [place for place in OF_ONE_NODE if run_dir.is_relative_to(place)]
     if local and several_nodes:
         text = f"{run_dir} looks local to one machine ({local[0]}); the nodes have to see it"
         yield Check("run_dir", "warning", f"{text}: take a shared path")
     else:
         yield Check("run_dir", "ok", f"{run_dir} can be written to")
+
+
+def job_dir_check(text: str) -> Iterator[Check]:
+    """Look at a folder of jobs' files that is not the run's.
+
+    Args:
+        text: The folder as it was typed, with or without ``%j``.
+
+    Yields:
+        Check: What was found.
+    """
+    folder = Path(text).expanduser().absolute()
+    above = Path(str(folder).partition("%j")[0]) if "%j" in text else folder
+    wrong = cannot_hold_logs(Path(str(folder).replace("%j", ""))) or cannot_write(above)
+    if wrong:
+        yield Check("--job-dir", "refused", f"{wrong}; choose another folder")
+    else:
+        yield Check("--job-dir", "ok", f"{folder} can be written to")
+
+
+def cannot_hold_logs(folder: Path) -> str | None:
+    """Whether SLURM would take a part of a path for something else in the name of a log.
+
+    Args:
+        folder: The path.
+
+    Returns:
+        What is wrong with it; None for nothing.
+    """
+    text = str(folder)
+    if set("%\\") & set(text) or not text.isprintable():
+        return f"{text!r} holds a %, a backslash or a control character, which SLURM's logs cannot"
+    return None
+
+
+def cannot_write(folder: Path) -> str | None:
+    """Whether a folder cannot be made or written to.
+
+    Args:
+        folder: An absolute path; it need not exist.
+
+    Returns:
+        What is wrong with it; None for nothing.
+    """
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in folder.parts):
+            return f"{folder} has a name of over {LONGEST_NAME} bytes"
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    if not nearest.is_dir():
+        return f"{nearest} is a file"
+    # In /proc even root, who may write everywhere else, makes no folder.
+    if not os.access(nearest, os.W_OK | os.X_OK) or nearest.is_relative_to("/proc"):
+        return f"{nearest} cannot be written to"
+    return None
 
 
 def data_check(recipe: Recipe, *, waits: bool) -> Iterator[Check]:
@@ -96,38 +145,6 @@ def _is_path(text: str) -> bool:
     return os.sep in text and len(text) < 4096 and "\0" not in text and Path(text).exists()
 
 
-def claim_check(
-    run_dir: Path, jobs: Mapping[str, Job] | None, dependency: str | None, *, force: bool
-) -> Check:
-    """Look for jobs that write to the run folder, now or later.
-
-    Args:
-        run_dir: The run folder.
-        jobs: What the controller knows; None where it does not answer.
-        dependency: Jobs that this one waits for: they will have left it.
-        force: Whether to go on all the same.
-
-    Returns:
-        What was found.
-    """
-    entries = [e for e in ledger.entries(run_dir) if e.work == "train" and e.cluster != "local"]
-    mine = [entry.id for entry in entries if Path(entry.run) == run_dir]
-    if not mine:
-        return Check("other jobs", "ok", f"none was submitted for {run_dir}")
-    if jobs is None:
-        return Check("other jobs", "not known", f"squeue does not answer; earlier: {mine[-1]}")
-    awaited = set((dependency or "").replace(",", ":").replace("?", ":").split(":"))
-    active = [jobs[name] for name in mine if name in jobs and jobs[name].state in ACTIVE]
-    active = [job for job in active if not {job.id, job.id.partition("_")[0]} & awaited]
-    if not active:
-        return Check("other jobs", "ok", f"of {len(mine)} earlier, none is queued or running")
-    text = f"job {active[0].id} of this run is {active[0].state}"
-    if force:
-        return Check("other jobs", "warning", f"{text}; submitted all the same (--force)")
-    way = f"cancel it (scancel {active[0].id}), wait for it (--dependency afterany:{active[0].id})"
-    return Check("other jobs", "refused", f"{text}; {way}, or take another run_dir; or --force")
-
-
 def progress_checks(run_dir: Path, recipe: Recipe, profile: Profile) -> Iterator[Check]:
     """Look at what the run folder holds, and how long its steps took.
 
@@ -142,6 +159,7 @@ def progress_checks(run_dir: Path, recipe: Recipe, profile: Profile) -> Iterator
     root = run_dir / "checkpoints"
     try:
         newest = (root / "latest").read_text("utf-8").strip()
+        step = int(newest)
         saved = json.loads((root / newest / "state.json").read_text("utf-8"))["recipe"]
         changed = run_folder.changes(saved, recipe.model_dump(mode="json"))
     except (OSError, ValueError, KeyError, TypeError):
@@ -154,7 +172,7 @@ def progress_checks(run_dir: Path, recipe: Recipe, profile: Profile) -> Iterator
             way = "undo the change, or set another run_dir"
             yield Check("checkpoint", "refused", f"{text}; {way}")
         else:
-            yield Check("checkpoint", "ok", f"goes on from step {int(newest)} of {recipe.steps}")
+            yield Check("checkpoint", "ok", f"goes on from step {step} of {recipe.steps}")
     yield _pace(run_dir, recipe, profile)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +11,16 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from flava_plugin.launch.cluster_values import (
+    Gigabytes,
     Minutes,
     NodeRange,
     OptionName,
     OptionValue,
+    Text,
     VariableName,
     Word,
 )
-from flava_plugin.schema import Float, Int, Section
+from flava_plugin.schema import Int, Section
 from flava_plugin.strict_yaml import MOST_BYTES, YamlError, parse
 
 Count = Annotated[Int, Field(ge=0)]
@@ -36,15 +38,16 @@ class Profile(Section):
         gpus_per_node: 0 asks for none.
         tasks_per_node: Processes on each node; null takes ``gpus_per_node``, or 1 without GPUs.
         cpus_per_task: Cores of each process: one computes, ``data.workers`` read.
-        mem_gb: Memory of each node in GB (2**30 bytes); 0 asks for all of it.
-        time: Walltime: minutes, ``HH:MM:SS`` or ``D-HH:MM:SS``.
+        mem_gb: Memory of each node in GB (2**30 bytes), or such as ``500M``; 0 asks for all of it.
+        time: Walltime: minutes, ``HH:MM:SS``, ``D-HH``, ``D-HH:MM`` or ``D-HH:MM:SS``.
         constraint: Features that the nodes have.
         exclude: Nodes not to take.
         nodelist: Nodes to take.
         exclusive: Whether no other job may run on the nodes.
         reservation: A reservation to run in.
         setup: Shell lines run on the first node before the processes start.
-        environment: Variables of every process.
+        environment: Variables of every process, as they stand; what the shell is to expand goes
+            into ``setup``, such as ``export PATH=$HOME/bin:$PATH``.
         srun: Arguments of srun. The default ends all processes when one fails, which srun does not
             do by itself, so that the others do not wait for it in a collective.
         signal_delay_s: Seconds before the walltime at which the run is asked to save and requeue
@@ -65,7 +68,7 @@ class Profile(Section):
     gpus_per_node: Annotated[Int, Field(ge=0, le=64)] = 0
     tasks_per_node: Annotated[Int, Field(gt=0, le=1024)] | None = None
     cpus_per_task: Positive | None = None
-    mem_gb: Annotated[Float, Field(ge=0)] | None = None
+    mem_gb: Gigabytes | None = None
     time: Minutes | None = None
     constraint: Word | None = None
     exclude: Word | None = None
@@ -73,7 +76,7 @@ class Profile(Section):
     exclusive: bool = False
     reservation: Word | None = None
     setup: list[Word] = []
-    environment: dict[VariableName, Word] = {}
+    environment: dict[VariableName, Text] = {}
     srun: list[Word] = ["--kill-on-bad-exit=1"]
     signal_delay_s: Annotated[Int, Field(gt=0, le=65535)] = 120  # sbatch takes no more
     requeues: Annotated[Int, Field(ge=0, le=1000)] = 30
@@ -145,7 +148,9 @@ def clusters_folder() -> Path:
     return shipped if shipped.is_dir() else package.parent / "slurm" / "clusters"
 
 
-def load_profile(name: str | None, flags: Mapping[str, Any]) -> tuple[Profile, list[str]]:
+def load_profile(
+    name: str | None, flags: Mapping[str, Any]
+) -> tuple[Profile, list[str], frozenset[str]]:
     """Read a profile and put the flags over it.
 
     Args:
@@ -154,10 +159,12 @@ def load_profile(name: str | None, flags: Mapping[str, Any]) -> tuple[Profile, l
             are added to the profile's, every other one replaces it.
 
     Returns:
-        The profile, malformed values left out; and a line for each error: where, what, way out.
+        The profile, malformed values left out; a line for each error: where, what, way out; and
+        the keys that were left out.
     """
     data: dict[str, Any] = {}
     errors: list[str] = []
+    malformed: set[str] = set()
     if name is not None:
         path = _find(name)
         if path is None:
@@ -171,34 +178,39 @@ def load_profile(name: str | None, flags: Mapping[str, Any]) -> tuple[Profile, l
         merged[key] = {**data[key], **value} if both else value
     for _ in range(len(merged) + 1):  # each round leaves out at least one malformed value
         try:
-            return Profile.model_validate(merged), errors
+            return Profile.model_validate(merged), errors, frozenset(malformed)
         except ValidationError as refused:
             for error in refused.errors():
-                loc = [part for part in error["loc"] if "[" not in str(part)]
+                loc = [part for part in error["loc"] if part != "[key]"]
+                malformed.add(str(loc[0]))
                 errors.append(f"{_place(loc, name, flags, data)}: {_text(error, loc)}")
                 merged.pop(str(loc[0]), None)
-    return Profile(), errors
+    return Profile(), errors, frozenset(malformed)
 
 
 def _find(name: str) -> Path | None:
     built_in = clusters_folder() / f"{name}.yaml"
-    return next((path for path in (Path(name), built_in) if path.is_file()), None)
+    with suppress(OSError):  # such as a name too long for a file
+        return next((path for path in (Path(name), built_in) if path.is_file()), None)
+    return None
 
 
 def _unknown(name: str) -> str:
     known = sorted(path.stem for path in clusters_folder().glob("*.yaml"))
     guess = get_close_matches(Path(name).stem, known, n=1)
     hint = f"did you mean '{guess[0]}'?" if guess else f"built in: {', '.join(known) or 'none'}"
-    return f"--cluster: '{name}' is no file and no built-in profile; {hint}"
+    shown = name if len(name) <= 200 else f"{name[:200]}..."
+    return f"--cluster: '{shown}' is no file and no built-in profile; {hint}"
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
         if len(raw) > MOST_BYTES:
-            return {}, [f"{path}: {len(raw)} bytes; no profile is larger than {MOST_BYTES}"]
-        text = raw.decode("utf-8")
-        data = parse(text)
+            size = path.stat().st_size
+            return {}, [f"{path}: {size} bytes; no profile is larger than {MOST_BYTES}"]
+        data = parse(raw.decode("utf-8"))
     except OSError as error:
         return {}, [f"{path}: cannot be read: {error.strerror}"]
     except UnicodeDecodeError as error:
@@ -210,10 +222,6 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(data, dict):
         kind = type(data).__name__
         return {}, [f"{path}: holds a {kind}, not the keys of a profile; see slurm/clusters"]
-    # YAML 1.1 reads 24:00:00 as a number to the base of 60.
-    written = re.search(r"^time[ \t]*:[ \t]*(\d[\d:-]*:[\d:]+)[ \t]*(?:#.*)?$", text, re.M)
-    if written and "time" in data:
-        data["time"] = written[1]
     return data, []
 
 

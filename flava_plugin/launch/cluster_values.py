@@ -5,15 +5,29 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-RANGE = re.compile(r"^(\d+)(?:-(\d+))?$")
-CLOCK = re.compile(r"^(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)$")
-VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-OPTION = re.compile(r"^[a-z][a-z0-9-]*$")
+from flava_plugin.schema import refuse_bool
+
+RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+# Of sbatch's forms all but "minutes:seconds", which reads as hours and minutes to most people.
+CLOCK = re.compile(r"(?:([0-9]{1,4})-)?([0-9]{1,3}):([0-5][0-9]):([0-5][0-9])")
+DAYS = re.compile(r"([0-9]{1,4})-([0-9]{1,3})(?::([0-5][0-9]))?")
+MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([MGT])?B?", re.IGNORECASE)
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+OPTION = re.compile(r"[a-z][a-z0-9-]*")
 DEPENDENCY = re.compile(
-    r"^(singleton|after(any|ok|notok|corr|burstbuffer)?(:\d+(_(\d+|\*))?(\+\d+)?)+)$"
+    r"(singleton|after(any|ok|notok|corr|burstbuffer)?(:[0-9]+(_([0-9]+|\*))?(\+[0-9]+)?)+)"
 )
+
+MOST_NODES = 4096
+"""No range is wider: the batch has to come out even on each number of nodes."""
+
+LONGEST = 366 * 24 * 60
+"""Minutes of a year, above every walltime."""
+
+MOST_MEMORY = 24_576
+"""GB of the largest nodes on the market; a larger number was meant as the MB of sbatch's --mem."""
 
 # Options that the launcher writes itself: where their value comes from instead.
 WRITTEN = {
@@ -53,16 +67,18 @@ def nodes(value: Any) -> tuple[int, int]:
         The least and the most, the same where one number is given.
 
     Raises:
-        ValueError: It is neither, below 1, or goes down.
+        ValueError: It is neither, below 1, goes down or is too large.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    found = RANGE.match(value.strip()) if isinstance(value, str) else None
+    found = RANGE.fullmatch(value.strip()) if isinstance(value, str) else None
     if not found:
         raise ValueError("should be a number of nodes, or a range such as 2-4")
     least, most = int(found[1]), int(found[2] or found[1])
     if least < 1 or most < least:
         raise ValueError("should be at least 1, and a range should go up, such as 2-4")
+    if most > MOST_NODES:
+        raise ValueError(f"should be at most {MOST_NODES}")
     return least, most
 
 
@@ -70,20 +86,23 @@ def minutes(value: Any) -> int:
     """Read a walltime.
 
     Args:
-        value: Minutes, or text ``HH:MM:SS`` or ``D-HH:MM:SS``.
+        value: Minutes, or text ``HH:MM:SS``, ``D-HH``, ``D-HH:MM`` or ``D-HH:MM:SS``.
 
     Returns:
         Minutes, rounded up.
 
     Raises:
-        ValueError: It is neither, or no time at all.
+        ValueError: It is neither, no time at all, or more than a year.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     text = value.strip() if isinstance(value, str) else ""
-    clock = CLOCK.match(text)
-    if text.isdigit():
+    clock, days_hours = CLOCK.fullmatch(text), DAYS.fullmatch(text)
+    if re.fullmatch("[0-9]{1,9}", text):
         total = int(text)
+    elif days_hours:
+        days, hours, mins = (int(part or 0) for part in days_hours.groups())
+        total = (days * 24 + hours) * 60 + mins
     elif clock:
         days, hours, mins, seconds = (int(part or 0) for part in clock.groups())
         total = -(-(((days * 24 + hours) * 60 + mins) * 60 + seconds) // 60)
@@ -91,6 +110,29 @@ def minutes(value: Any) -> int:
         raise ValueError("should be minutes, HH:MM:SS or D-HH:MM:SS")
     if total < 1:
         raise ValueError("should be at least a minute")
+    if total > LONGEST:
+        raise ValueError(f"should be at most a year, {LONGEST} minutes")
+    return total
+
+
+def gigabytes(value: Any) -> Any:
+    """Read an amount of memory.
+
+    Args:
+        value: A number of GB, or text with a unit as sbatch writes it, such as ``64G``.
+
+    Returns:
+        GB, or the value if it is no amount.
+
+    Raises:
+        ValueError: No node has as much.
+    """
+    found = MEMORY.fullmatch(str(value).strip())
+    if not found:
+        return refuse_bool(value)
+    total = float(found[1]) * {"M": 1 / 1024, "G": 1, "T": 1024}[(found[2] or "G").upper()]
+    if total > MOST_MEMORY:
+        raise ValueError(f"should be at most {MOST_MEMORY} GB; with a unit MB can be meant: 64000M")
     return total
 
 
@@ -118,10 +160,27 @@ def one_line(value: str) -> str:
         The text.
 
     Raises:
-        ValueError: It is empty or holds a control character.
+        ValueError: It is empty, holds a control character, or is not UTF-8.
     """
     if not value.strip():
         raise ValueError("should not be empty")
+    return safe_text(value)
+
+
+def safe_text(value: str) -> str:
+    """Refuse what no line of a batch script holds; the text may be empty.
+
+    Args:
+        value: The text.
+
+    Returns:
+        The text.
+
+    Raises:
+        ValueError: It holds a control character, or bytes that are not UTF-8.
+    """
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError("should be UTF-8")
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
         raise ValueError("should be one line without control characters")
     return value
@@ -156,7 +215,7 @@ def variable_name(value: str) -> str:
     Raises:
         ValueError: No shell takes it, or the job sets it itself.
     """
-    if not VARIABLE.match(value):
+    if not VARIABLE.fullmatch(value):
         raise ValueError("is no name of an environment variable")
     if value in OF_THE_JOB:
         raise ValueError("is set by each attempt of a job itself; leave it out")
@@ -176,7 +235,7 @@ def option_name(value: str) -> str:
         ValueError: It is no long option, or the launcher writes it itself.
     """
     name = value.replace("_", "-")
-    if not OPTION.match(name) or len(name) < 2:
+    if not OPTION.fullmatch(name) or len(name) < 2:
         raise ValueError("is no long option of sbatch; write it without dashes in front")
     if name in WRITTEN:
         raise ValueError(f"is written by the launcher: {WRITTEN[name]}")
@@ -215,14 +274,16 @@ def dependency(value: str) -> str:
         ValueError: SLURM would not take it.
     """
     parts = re.split(r"[,?]", value)
-    if not all(DEPENDENCY.match(part) for part in parts) or ("," in value and "?" in value):
+    if not all(DEPENDENCY.fullmatch(part) for part in parts) or ("," in value and "?" in value):
         hint = f"; did you mean 'afterok:{value}'?" if value.isdigit() else ""
         raise ValueError(f"should be such as afterok:123 or afterok:123:124,afterany:125{hint}")
     return value
 
 
 Word = Annotated[str, BeforeValidator(number_as_text), AfterValidator(one_line)]
+Text = Annotated[str, BeforeValidator(number_as_text), AfterValidator(safe_text)]
 NodeRange = Annotated[tuple[int, int], BeforeValidator(nodes)]
+Gigabytes = Annotated[float, BeforeValidator(gigabytes), Field(ge=0, allow_inf_nan=False)]
 Minutes = Annotated[int, BeforeValidator(minutes)]
 VariableName = Annotated[str, AfterValidator(variable_name)]
 OptionName = Annotated[str, AfterValidator(option_name)]

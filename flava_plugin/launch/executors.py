@@ -7,8 +7,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,14 @@ from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 from submitit.slurm.slurm import _make_sbatch_string
 
 from flava_plugin.launch.cluster import Profile
+from flava_plugin.launch.surroundings import alone_in, outside_of_any_job
 
 Task = Callable[[], None]
 FIRST_PORT, PORTS = 20_000, 12_000
 """Ports of meeting points: above those of services, below the ones that Linux lends from 32768."""
+
+STRIDE = 375
+"""From an attempt's port to the next one's: 32 attempts of 375 jobs in a row have their own."""
 
 RESTARTS: int = LOCAL_REQUEUE_RETURN_CODE
 """Exit code of a process that submitit's controller starts again on this machine."""
@@ -63,10 +66,11 @@ class Place:
     def variables(self) -> dict[str, str]:
         """What torch and the training read, torchrun's names.
 
-        The port is another one for each attempt (32 in a row), so that a process that is left of
-        an earlier attempt does not meet those of this one.
+        The port is another one for each attempt, so that a process that is left of an earlier
+        attempt does not meet those of this one, and for each of 12 000 jobs in a row, as several
+        may share a node.
         """
-        port = FIRST_PORT + (self.number * 32 + self.attempt % 32) % PORTS
+        port = FIRST_PORT + (self.number + self.attempt * STRIDE) % PORTS
         return {
             "RANK": str(self.rank),
             "WORLD_SIZE": str(self.size),
@@ -216,8 +220,8 @@ def submit(
         SubmitError: sbatch refused.
     """
     root = folder.absolute().parent
-    with _outside_of_any_job():
-        before = set(root.glob("*")) if root.is_dir() else set()
+    with outside_of_any_job(), alone_in(root):
+        before = set(root.glob("*"))
         executor = submitit.SlurmExecutor(folder, max_num_timeout=requeues, python=python)
         executor.update_parameters(**values)
         try:
@@ -229,21 +233,6 @@ def submit(
                 if path not in before:
                     path.unlink(missing_ok=True)
     return ids
-
-
-@contextmanager
-def _outside_of_any_job() -> Iterator[None]:
-    """Hide the variables of the job that this process may be in: sbatch would take them over."""
-    hidden = {}
-    if "SLURM_JOB_ID" in os.environ:
-        for name in list(os.environ):
-            of_a_job = name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"))
-            if of_a_job and name not in ("SLURM_CONF", "SLURM_CLUSTERS"):
-                hidden[name] = os.environ.pop(name)
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
 
 
 def start_here(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flava_plugin.launch.ledger import Entry
@@ -24,6 +26,21 @@ def log_files(entry: Entry, rank: int, kinds: Sequence[str]) -> list[Path]:
         Paths; a file that does not exist is one the process has not opened yet.
     """
     return [Path(entry.folder) / f"{entry.id}_{rank}_log.{kind}" for kind in kinds]
+
+
+def where_it_lies_now(entry: Entry, run_dir: Path) -> Entry:
+    """Find a job's files in a run folder that was moved since.
+
+    Args:
+        entry: The job.
+        run_dir: Where the run folder is now.
+
+    Returns:
+        The job, with the folder of its files.
+    """
+    moved = run_dir / "logs" / Path(entry.folder).name
+    there = Path(entry.folder).is_dir() or not moved.is_dir()
+    return entry if there else replace(entry, folder=str(moved))
 
 
 def ranks(entry: Entry) -> list[int]:
@@ -56,6 +73,7 @@ class Tail:
         self._write = write
         self._marks = [*marks, *[""] * (len(paths) - len(marks))]
         self._seen = [0] * len(paths)
+        self._files = [0] * len(paths)
 
     def show(self, *, to_the_end: bool = False) -> bool:
         """Hand on what is new.
@@ -70,8 +88,9 @@ class Tail:
         for index, path in enumerate(self._paths):
             try:
                 with path.open("rb") as file:
-                    if file.seek(0, 2) < self._seen[index]:  # cut off and begun again
-                        self._seen[index] = 0
+                    inode = os.fstat(file.fileno()).st_ino
+                    if file.seek(0, 2) < self._seen[index] or inode != self._files[index]:
+                        self._seen[index], self._files[index] = 0, inode  # begun again
                     file.seek(self._seen[index])
                     data = file.read()
             except OSError:

@@ -52,8 +52,11 @@ def note(run_dir: Path, *entries: Entry) -> None:
     text = "".join(json.dumps({**asdict(entry), "time": now}) + "\n" for entry in entries)
     path = run_dir / "logs" / "jobs.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:  # one write, so that two submissions at a time do not mix their lines
+        size = os.fstat(handle).st_size
+        if size and os.pread(handle, 1, size - 1) != b"\n":  # the last write was cut off
+            text = "\n" + text
         os.write(handle, text.encode("utf-8"))
         os.fsync(handle)
     finally:
@@ -76,9 +79,13 @@ def entries(run_dir: Path) -> list[Entry]:
     for line in text.splitlines():
         try:
             data = json.loads(line)
-            found.append(Entry(**{key: data[key] for key in names & data.keys()}))
-        except (ValueError, TypeError, AttributeError):
+            entry = Entry(**{key: data[key] for key in names & data.keys()})
+        except (ValueError, TypeError, AttributeError, RecursionError):
             continue
+        counts = (entry.tasks, entry.steps)
+        texts = (value for key, value in asdict(entry).items() if key not in ("tasks", "steps"))
+        if all(type(n) is int for n in counts) and all(type(text) is str for text in texts):
+            found.append(entry)
     return found
 
 

@@ -81,8 +81,11 @@ def submit(prepared: Prepared) -> str:
         python=profile.python,
         requeues=profile.requeues,
     )
-    for name, element in zip(ids, prepared.elements, strict=True):
-        _note(prepared, element, name, Path(str(folder).replace("%j", name)))
+    try:
+        for name, element in zip(ids, prepared.elements, strict=True):
+            _note(prepared, element, name, Path(str(folder).replace("%j", name)))
+    except OSError as error:  # the job is in the queue, and whoever waits for its id has to get it
+        sys.stderr.write(f"warning    jobs.jsonl: {error}; flava jobs RUN will not know the job\n")
     return ids[0].partition("_")[0]
 
 

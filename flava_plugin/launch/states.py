@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flava_plugin.launch import ask, ledger
-from flava_plugin.launch.ask import ACTIVE, Job
+from flava_plugin.launch.ask import ENDED, Job
 from flava_plugin.launch.checks_folder import steps_done
 from flava_plugin.launch.ledger import Entry
 from flava_plugin.launch.local import is_running
+
+GONE = "ended"
+"""How the state begins of a job that neither the controller nor accounting knows any more."""
+
+UNKNOWN = "not known"
+"""State of a job where the controller does not answer."""
 
 HEADINGS = ("JOB", "RUN", "STATE", "NODES", "ELAPSED", "RESTARTS", "STEP", "REASON")
 
@@ -33,7 +39,7 @@ class Standing:
     @property
     def over(self) -> bool:
         """Whether it has ended, for all that is known."""
-        return self.job.state not in ACTIVE
+        return self.job.state in ENDED or self.job.state.startswith(GONE)
 
     @property
     def row(self) -> tuple[str, ...]:
@@ -62,7 +68,8 @@ def standings(entries: Sequence[Entry], jobs: Mapping[str, Job] | None) -> list[
     for entry in entries:
         done = steps_done(Path(entry.run))
         steps = f"{done}/{entry.steps}" if entry.steps else ""
-        job = known.get(entry.id) or Job(entry.id, _from_folder(entry, done))
+        asked = jobs is not None or entry.cluster == "local"
+        job = known.get(entry.id) or Job(entry.id, _from_folder(entry, done) if asked else UNKNOWN)
         found.append(Standing(entry, job, steps))
     return found
 
@@ -71,8 +78,8 @@ def _from_folder(entry: Entry, done: int) -> str:
     if entry.cluster == "local" and is_running(Path(entry.folder), entry.id, entry.tasks):
         return "RUNNING"
     if entry.work == "eval":
-        return "ended" if (Path(entry.run) / "results.json").is_file() else "ended, no results"
-    return f"ended, {done} of {entry.steps} steps"
+        return GONE if (Path(entry.run) / "results.json").is_file() else f"{GONE}, no results"
+    return f"{GONE}, {done} of {entry.steps} steps"
 
 
 def of_runs(runs: Sequence[Path]) -> list[Standing]:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from flava_plugin.launch import ask, sweep
+from flava_plugin.launch import ask
 from flava_plugin.launch.checks import Check, fit_checks, time_checks
-from flava_plugin.launch.checks_cluster import cluster_checks
+from flava_plugin.launch.checks_cluster import cluster_checks, shell_checks
 from flava_plugin.launch.checks_folder import (
-    claim_check,
     data_check,
     folder_check,
+    job_dir_check,
     progress_checks,
 )
+from flava_plugin.launch.checks_jobs import claim_check, dependency_check
 from flava_plugin.launch.cluster import FLAGS, Profile, load_profile
 from flava_plugin.launch.cluster_values import dependency as check_dependency
 from flava_plugin.launch.cluster_values import one_line
 from flava_plugin.launch.evaluation import evaluation
 from flava_plugin.launch.job import EvaluationJob, TrainingJob
-from flava_plugin.recipe import Recipe, RecipeError, load_recipe
+from flava_plugin.launch.loading import Loaded, load, load_sweep
+from flava_plugin.recipe import Recipe
 
 Executor = Literal["slurm", "local", "debug"]
 
@@ -118,9 +119,10 @@ def prepare(request: Request) -> Prepared:
     Returns:
         What would be submitted; nothing has been written.
     """
-    profile, errors = load_profile(request.cluster, request.flags)
+    profile, errors, malformed = load_profile(request.cluster, request.flags)
     errors += [*request.wrong, *_word_errors(request)]
     checks: list[Check] = []
+    jobs = ask.queue() if request.executor == "slurm" else None
     if request.executor != "slurm":
         profile, found = _on_this_machine(request, profile)
         errors += found
@@ -141,16 +143,18 @@ def prepare(request: Request) -> Prepared:
         checks += found_checks
         checks += folder_check(run_dir, several_nodes=request.executor == "slurm")
     else:
-        base, elements, found_checks, found = _trainings(request, profile)
+        base, elements, found_checks, found = _trainings(request, profile, malformed, jobs)
         errors += found
         checks += found_checks
     if request.executor == "slurm":
-        named = {line.split(":")[0].strip() for line in errors}
-        if profile.time is not None or FLAGS["time"] not in named:
+        if not malformed & {"time", "signal_delay_s"}:
             checks += time_checks(profile)
         checks += cluster_checks(profile, dry_run=request.dry_run)
+        checks += shell_checks(profile)
+        if request.job_dir is not None and not any("--job-dir" in line for line in errors):
+            checks += job_dir_check(request.job_dir)
         if request.dependency and not any("--dependency" in line for line in errors):
-            checks.append(Check("dependency", "ok", f"waits for {request.dependency}"))
+            checks.append(dependency_check(request.dependency, jobs))
     return Prepared(request, profile, base, elements, checks, errors)
 
 
@@ -188,58 +192,61 @@ def _on_this_machine(request: Request, profile: Profile) -> tuple[Profile, list[
 
 
 def _trainings(
-    request: Request, profile: Profile
+    request: Request,
+    profile: Profile,
+    malformed: frozenset[str],
+    jobs: Mapping[str, ask.Job] | None,
 ) -> tuple[Path, list[Element], list[Check], list[str]]:
-    recipe, errors = _load(request, request.overrides)
+    recipe, errors, left_out = load(
+        request.name, request.overrides, awaited=request.dependency is not None
+    )
     base = Path(recipe.run_dir if recipe else ".").absolute()
-    if not request.axes:
-        recipes = [("", recipe)]
-    else:
-        recipes = []
-        parts, wrong = sweep.elements(request.axes)
-        errors += wrong
-        for name, pairs in parts:
-            changes = [*request.overrides, *pairs, f"run_dir={base / name}"]
-            one, found = _load(request, changes)
-            errors += [f"[{name}] {line}" for line in found if line not in errors]
-            recipes.append((name, one))
-    jobs = ask.queue() if request.executor == "slurm" else None
-    elements, checks = [], list[Check]()
-    for name, one in recipes:
+    recipes: list[Loaded] = [("", recipe, left_out)]
+    if request.axes:
+        recipes, found = load_sweep(
+            request.name,
+            request.overrides,
+            request.axes,
+            base,
+            awaited=request.dependency is not None,
+        )
+        errors += [line for line in found if line.partition("] ")[2] not in errors]
+    elements, checks, said = [], list[Check](), set[tuple[str, str]]()
+    for name, one, left_out in recipes:
         if one is None:
             continue
         run_dir = Path(one.run_dir).absolute()
         one = one.model_copy(update={"run_dir": str(run_dir)})
         elements.append(Element(name, run_dir, TrainingJob(one.to_yaml()), one.steps))
-        found_checks = [
-            *fit_checks(one, profile),
-            *folder_check(run_dir, several_nodes=request.executor == "slurm"),
-            *data_check(one, waits=request.dependency is not None),
-            *progress_checks(run_dir, one, profile),
-        ]
-        if request.executor == "slurm":
-            force = request.force
-            found_checks.append(claim_check(run_dir, jobs, request.dependency, force=force))
-        if len(elements) > 1:  # of the others only what differs
-            found_checks = [c for c in found_checks if c.verdict != "ok" and c not in checks]
-            found_checks = [replace(c, subject=f"[{name}] {c.subject}") for c in found_checks]
-        checks += found_checks
+        for check in _looks(request, one, profile, malformed, left_out, jobs):
+            what = (check.subject, check.text.replace(str(run_dir), ""))
+            if len(elements) == 1:
+                checks.append(check)
+            elif check.verdict != "ok" and what not in said:  # of the others only what differs
+                checks.append(replace(check, subject=f"[{name}] {check.subject}"))
+            said.add(what)
     return base, elements, checks, errors
 
 
-_AWAITED = re.compile(r": init\.run: '.*' does not exist")
-
-
-def _load(request: Request, overrides: Sequence[str]) -> tuple[Recipe | None, list[str]]:
-    """Load a recipe; one that is refused for its files alone can still be checked."""
-    errors: list[str] = []
-    try:
-        return load_recipe(request.name, overrides), errors
-    except RecipeError as refused:
-        errors = refused.lines
-    if request.dependency is not None:  # the job it waits for may make it
-        errors = [line for line in errors if not _AWAITED.search(line)]
-    try:
-        return load_recipe(request.name, overrides, check_files=False), errors
-    except RecipeError:
-        return None, errors
+def _looks(
+    request: Request,
+    recipe: Recipe,
+    profile: Profile,
+    malformed: frozenset[str],
+    left_out: frozenset[str],
+    jobs: Mapping[str, ask.Job] | None,
+) -> Iterator[Check]:
+    """Look at one run; not at what a malformed value of the recipe or the profile hides."""
+    yield from fit_checks(recipe, profile, malformed | left_out)
+    yield from data_check(recipe, waits=request.dependency is not None)
+    if "run_dir" in left_out:
+        return
+    run_dir, on_slurm = Path(recipe.run_dir), request.executor == "slurm"
+    folder = list(folder_check(run_dir, several_nodes=on_slurm))
+    yield from folder
+    if any(check.verdict == "refused" for check in folder):
+        return
+    if not left_out:
+        yield from progress_checks(run_dir, recipe, profile)
+    if on_slurm:
+        yield claim_check(run_dir, jobs, request.dependency, force=request.force)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from itertools import product
 
+from flava_plugin.launch.checks_folder import LONGEST_NAME
+
 MOST = 1000
 """SLURM's default for the longest array (MaxArraySize 1001)."""
 
@@ -23,7 +25,8 @@ def split(axis: str) -> tuple[str, list[str]]:
         ValueError: It is no such list, or a value is empty or stands twice.
     """
     key, separator, text = axis.partition("=")
-    if not separator or not key.strip() or not text.strip():
+    key = key.strip()
+    if not separator or not key or not text.strip():
         raise ValueError("write key=value,value, such as optim.lr=1e-3,5e-4")
     if key == "run_dir":
         raise ValueError("each element has a folder of its own in run_dir already")
@@ -47,7 +50,7 @@ def split(axis: str) -> tuple[str, list[str]]:
         raise ValueError("a value is empty")
     if len(set(values)) < len(values):
         raise ValueError("a value stands twice")
-    return key.strip(), values
+    return key, values
 
 
 def elements(axes: Sequence[str]) -> tuple[list[tuple[str, list[str]]], list[str]]:
@@ -82,6 +85,9 @@ def elements(axes: Sequence[str]) -> tuple[list[tuple[str, list[str]]], list[str
     names = [name for name, _ in found]
     for name in sorted({name for name in names if names.count(name) > 1}):
         errors.append(f"--sweep: two elements would share the folder '{name}'")
+    for name in names:
+        if len(name) > LONGEST_NAME:  # ASCII alone
+            errors.append(f"--sweep: the folder's name would be too long: '{name[:60]}...'")
     return found, errors
 
 

@@ -15,12 +15,12 @@ BUILT_IN = sorted(clusters_folder().glob("*.yaml"))
 def read(folder: Path, text: str) -> tuple[Profile, list[str]]:
     path = folder / "cluster.yaml"
     path.write_text(text)
-    return load_profile(str(path), {})
+    return load_profile(str(path), {})[:2]
 
 
 @pytest.mark.parametrize("path", BUILT_IN, ids=lambda path: path.stem)
 def test_a_built_in_profile_is_found_by_name_and_fine(path: Path) -> None:
-    profile, errors = load_profile(path.stem, {})
+    profile, errors, _ = load_profile(path.stem, {})
     assert not errors
     assert profile.time
 
@@ -112,17 +112,18 @@ def test_a_flag_goes_over_its_key_and_is_named_where_it_is_wrong(tmp_path: Path)
     path = tmp_path / "cluster.yaml"
     path.write_text("nodes: 1\nsetup: [a]\nenvironment: {A: 1, B: 1}\nsbatch: {nice: 1}\n")
     flags = {"nodes": "3", "setup": ["b"], "environment": {"B": "2"}, "sbatch": {"hold": True}}
-    profile, errors = load_profile(str(path), flags)
+    profile, errors, _ = load_profile(str(path), flags)
     assert not errors
     assert (profile.nodes, profile.setup) == ((3, 3), ["b"])
     assert profile.environment == {"A": "1", "B": "2"}
     assert profile.sbatch == {"nice": "1", "hold": True}
-    _, errors = load_profile(str(path), {"nodes": "x", "environment": {"1": "2"}})
+    _, errors, bad = load_profile(str(path), {"nodes": "x", "environment": {"1": "2"}})
+    assert bad == {"nodes", "environment"}
     assert [error.split(": ")[0] for error in errors] == ["--nodes", "--env 1"]
 
 
 def test_an_unknown_profile_is_refused_with_the_nearest_name() -> None:
-    _, errors = load_profile("local_clustre", {})
+    _, errors, _ = load_profile("local_clustre", {})
     assert errors == [
         "--cluster: 'local_clustre' is no file and no built-in profile; did you mean "
         "'local_cluster'?"

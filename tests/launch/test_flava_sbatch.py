@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.recipes.tiny_run import write_recipe
 
 SCRIPT = Path(__file__).resolve().parents[2] / "slurm" / "flava.sbatch"
 
@@ -25,7 +28,7 @@ class Batch:
             "SLURM_JOB_NUM_NODES": "2",
             "SLURM_NTASKS_PER_NODE": "4",
         }
-        self.command("flava", f"echo \"run_dir: '{self.run_dir}'\"; echo 'steps: 10'")
+        self.command("flava", f"echo 10; echo '{self.run_dir}'")
         self.command("scancel", f'echo "scancel $*" >> {folder}/asked; touch {folder}/signalled')
         self.step("exit 0")
 
@@ -77,6 +80,24 @@ class Batch:
 @pytest.fixture
 def batch(tmp_path: Path) -> Batch:
     return Batch(tmp_path)
+
+
+def test_a_run_that_another_job_has_taken_is_left_to_it(batch: Batch) -> None:
+    for owner, requeued in (("job777-node-1-a", False), ("job77-node-1-a", True)):
+        batch.step(f"save 5; save {owner}; echo {owner} > {batch.run_dir}/attempt; exit 1")
+        code, said = batch.run()
+        assert code == 1 and batch.requeued == requeued
+        assert ("another job has taken the run" in said) != requeued
+
+
+def test_a_run_folder_of_any_name_is_read_from_the_recipe(batch: Batch) -> None:
+    run = f'{batch.folder}/it\'s a "run" #1: é {"long " * 30}'
+    recipe = write_recipe(batch.folder, run_dir=run, steps=10)
+    batch.command("flava", f'exec {sys.executable} -m flava_plugin "$@"')
+    batch.step("exit 0")
+    batch.run(str(recipe))
+    (update,) = [line for line in batch.asked if line.startswith("scontrol update")]
+    assert update == f"scontrol update JobId=77 Comment=flava:{run}"
 
 
 def test_a_run_that_is_done_ends_the_job(batch: Batch) -> None:

@@ -69,6 +69,8 @@ def test_accounting_is_asked_for_what_the_queue_forgot(
 def test_without_both_the_run_folder_says_how_far_it_came(
     slurm: FakeSlurm, run_dir: Path, capsys: Capture
 ) -> None:
+    assert " ".join(table(capsys, run_dir)[1]) == f"77 {run_dir} not known 2 6/12"
+    slurm.queue()
     assert " ".join(table(capsys, run_dir)[1]) == f"77 {run_dir} ended, 6 of 12 steps 2 6/12"
 
 

@@ -230,3 +230,37 @@ def test_no_sbatch_on_this_machine_is_refused_with_the_way_out(
     said = submit(capsys, *words)
     assert said.code == 2
     assert "sbatch and srun not found on this machine; submit from a login node" in said.err
+
+
+def test_a_malformed_value_hides_no_error_of_the_rest(
+    slurm: FakeSlurm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a_file").write_text("")
+    path = recipe(tmp_path, optim={"lr": "fast"}, run_dir=f"{tmp_path}/a_file/run", device="cuda")
+    said = submit(capsys, path, "--cluster", profile(tmp_path, nodes=3, mem_gb="lots"))
+    assert said.code == 2
+    for text in ("optim.lr: ", "mem_gb: ", "global batch: ", "GPUs: ", "a_file is a file"):
+        assert text in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "silent"),
+    [
+        (["sharding.strategy=dpp"], "is for one process"),
+        (["data.per_gpu_batch=x", "--nodes", "3"], "is not a multiple"),
+        (["run_dir=5"], "can be written to"),
+        (["--time", "soon"], "walltime: is needed"),
+        (["--tasks-per-node", "x", "--ngpus", "1", "device=cuda"], "GPUs: "),
+        (["--ngpus", "x", "device=cuda"], "no GPU is asked for"),
+    ],
+)
+def test_nothing_is_said_of_what_stands_in_for_a_malformed_value(
+    words: list[str],
+    silent: str,
+    slurm: FakeSlurm,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = submit(capsys, recipe(tmp_path), "--cluster", profile(tmp_path), "--dry-run", *words)
+    assert said.code == 2
+    assert silent not in said.err

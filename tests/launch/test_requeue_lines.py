@@ -122,6 +122,14 @@ def test_a_script_of_a_lost_node_leaves_the_later_attempt_alone(batch: Batch) ->
     assert "a later attempt of this job is running" in ended.said
 
 
+def test_a_run_that_another_job_has_taken_is_left_to_it(batch: Batch) -> None:
+    for owner, expected in (("job77-node-1-a", ["requeue 77"]), ("job777-node-1-a", [])):
+        (batch.folder / "asked").unlink(missing_ok=True)
+        ended = batch.run(f"{save(owner[-1] + owner)}; echo {owner} > $RUN/attempt; exit 1")
+        assert ended[:2] == (1, expected)
+    assert "another job has taken the run: not requeued" in ended.said
+
+
 def test_ctrl_c_is_not_requeued(batch: Batch) -> None:
     assert batch.run(save("00000010") + "; exit 130")[:2] == (130, [])
 
