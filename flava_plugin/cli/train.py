@@ -49,6 +49,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     )
 
     from flava_plugin.data.reading import UnreadableDataError
+    from flava_plugin.train.leaving import leave_at_once
     from flava_plugin.train.loop import train
     from flava_plugin.train.requeue import Stopped
     from flava_plugin.train.run_folder import LostClaimError
@@ -69,4 +70,5 @@ def run_train(arguments: argparse.Namespace) -> int:
     except (ArithmeticError, OSError, LostClaimError, LostRankError, UnreadableDataError) as error:
         print(f"flava: {error}", file=sys.stderr)
         return 1
+    leave_at_once()
     return 0

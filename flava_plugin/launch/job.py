@@ -138,6 +138,9 @@ def perform(work: Callable[[], None], where: Place) -> None:
                 left.write_text(f"{code & 255}\n", encoding="utf-8")
     if code:
         raise SystemExit(code)
+    from flava_plugin.train.leaving import leave_at_once
+
+    leave_at_once()
 
 
 def outcome(work: Callable[[], None]) -> int:

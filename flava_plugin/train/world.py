@@ -254,11 +254,12 @@ def disconnect() -> None:
     thread may be waiting for the lock to drop its last tensor: a deadlock after the last step.
     """
     if dist.is_available() and dist.is_initialized():
-        _left.append(dist.group.WORLD)
+        LEFT_GROUPS.append(dist.group.WORLD)
         dist.destroy_process_group()
 
 
-_left: list[Any] = []
+LEFT_GROUPS: list[Any] = []
+"""Process groups that this process has left."""
 
 
 def _place(environment: Mapping[str, str]) -> tuple[int, int, int]:

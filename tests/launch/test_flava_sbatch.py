@@ -110,6 +110,13 @@ def test_a_run_that_is_done_ends_the_job(batch: Batch) -> None:
     assert f"scontrol update JobId=77 Comment=flava:{batch.run_dir}" in batch.asked
 
 
+def test_a_run_that_is_done_is_no_failure_whatever_became_of_its_processes(batch: Batch) -> None:
+    batch.step("save 00000010; exit 134")
+    code, said = batch.run()
+    assert (code, batch.requeued) == (0, False)
+    assert "finished, though a process ended with code 134" in said
+
+
 def test_processes_get_a_meeting_point_of_this_attempt(batch: Batch) -> None:
     ports = set()
     for batch.restarts in (0, 1):

@@ -202,14 +202,7 @@ def _join(world: World) -> None:
     """Make ready what ``fully_shard`` communicates with."""
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
-    if world.size == 1:
-        if not dist.is_initialized():
-            backend = "nccl" if world.device.type == "cuda" else "gloo"
-            dist.init_process_group(
-                backend, store=cast(Any, dist).HashStore(), rank=0, world_size=1
-            )
-        return
-    if world.device.type == "cpu":
+    if world.size > 1 and world.device.type == "cpu":
         average = torch.empty(1)
         dist.reduce_scatter_tensor(average, torch.ones(world.size), op=dist.ReduceOp.AVG)
         if average.item() != 1:
