@@ -19,6 +19,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from flava_plugin.train.leaving import leave_at_once
 from flava_plugin.train.world import World, connect, disconnect
 
 HERE = Path(__file__).resolve()
@@ -100,6 +101,7 @@ def main() -> None:
     contiguous = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, folder / f"out_{world.rank}.safetensors")
     disconnect()
+    leave_at_once()
 
 
 if __name__ == "__main__":
