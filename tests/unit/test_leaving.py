@@ -17,6 +17,8 @@ leaving.leave_at_once()
 print("done", flush=False)
 """
 
+LATER = CRASH.replace("atexit.register(os._exit, 9)\n", "") + "raise OSError('no result written')"
+
 
 @pytest.mark.parametrize(("size", "code"), [(2, 0), (1, 9)])
 def test_a_process_that_met_others_ends_before_the_teardown(size: int, code: int) -> None:
@@ -25,3 +27,10 @@ def test_a_process_that_met_others_ends_before_the_teardown(size: int, code: int
     )
     assert done.returncode == code, done.stderr
     assert done.stdout == "done\n" or size == 1, "what was printed is not lost"
+
+
+def test_an_error_after_the_training_is_no_success() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LATER.format(size=2)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "no result written" in done.stderr
