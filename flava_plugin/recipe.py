@@ -16,7 +16,6 @@ from flava_plugin.schema import Int, Section
 from flava_plugin.sections import (
     BalanceSection,
     CheckpointSection,
-    DataSection,
     EvaluateSection,
     MetricsSection,
     MixtureSection,
@@ -25,6 +24,7 @@ from flava_plugin.sections import (
     OptimSection,
     ShardingSection,
 )
+from flava_plugin.sections_data import DataSection
 from flava_plugin.sections_init import InitSection
 from flava_plugin.strict_yaml import MOST_BYTES, YamlError, dump, parse
 

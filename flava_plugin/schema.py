@@ -29,6 +29,10 @@ def refuse_bool(value: Any) -> Any:
 Int = Annotated[int, BeforeValidator(refuse_bool)]
 Float = Annotated[float, BeforeValidator(refuse_bool)]
 Share = Annotated[float, BeforeValidator(refuse_bool), Field(ge=0, le=1)]
+Positive = Annotated[Int, Field(gt=0)]
+Count = Annotated[Int, Field(ge=0)]
+NonNegative = Annotated[Float, Field(ge=0)]
+PositiveFloat = Annotated[Float, Field(gt=0)]
 
 
 class MustExist:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from flava_plugin import durable
 from flava_plugin.cli.weights_source import Heads, Source, read_source
 from flava_plugin.cli.weights_target import DifferentError, check_target, put
 from flava_plugin.model.weights import (
@@ -27,7 +28,6 @@ from flava_plugin.model.weights_compare import TOLERANCE, Runner, compare, runne
 from flava_plugin.model.weights_file import Settings, read_pickled, read_safetensors
 from flava_plugin.model.weights_names import Format
 from flava_plugin.model.weights_shapes import OBJECTIVES, Sizes, sizes_of
-from flava_plugin.train import durable
 
 
 def convert(

@@ -81,7 +81,7 @@ def convert(source: Path, target: Path, *, force: bool = False) -> None:
     from flava_plugin.cli.weights_target import DifferentError
     from flava_plugin.data.dalle_file import check_shapes, read_dalle
     from flava_plugin.data.dalle_pickle import read_published
-    from flava_plugin.train.durable import TEMPORARY, sync
+    from flava_plugin.durable import TEMPORARY, sync
 
     check_places(source, target, force=force)
     if source.suffix == ".safetensors":

@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from flava_plugin import durable
 from flava_plugin.model.hugging_face_folder import CONFIG, WEIGHTS
 from flava_plugin.model.weights_names import Format
-from flava_plugin.train import durable
 
 
 class DifferentError(Exception):

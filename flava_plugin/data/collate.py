@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from flava_plugin.data.transforms import Item
-from flava_plugin.sections import ImageSection
+from flava_plugin.sections_data import ImageSection
 from flava_plugin.types import IGNORE, Batch, Modality, PixelScale
 
 _ARRAYS = ("image", "codebook_image", "patch_mask", "text", "text_masked", "word_labels")

@@ -12,7 +12,7 @@ from torch import Tensor
 from flava_plugin.data.codebook_file import CodebookInfo, codebook_file
 from flava_plugin.data.kmeans import balance, fit_kmeans, to_patches
 from flava_plugin.data.pictures import to_rgb, views
-from flava_plugin.sections import ImageSection
+from flava_plugin.sections_data import ImageSection
 from flava_plugin.types import Dataset
 
 MOST_POINTS = 40_000

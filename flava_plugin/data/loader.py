@@ -14,7 +14,8 @@ from flava_plugin.data.collate import Padding, split
 from flava_plugin.data.mixture import source_at
 from flava_plugin.data.steps import Step, Steps, micro_batch_rows
 from flava_plugin.data.tokenizer import Tokenizer
-from flava_plugin.sections import DataSection, MixtureSection
+from flava_plugin.sections import MixtureSection
+from flava_plugin.sections_data import DataSection
 from flava_plugin.types import Dataset
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flava_plugin.data.permutation import permute
 from flava_plugin.data.randomness import key_of, mix, uniform
-from flava_plugin.sections import MatchingSection
+from flava_plugin.sections_data import MatchingSection
 from flava_plugin.types import Key
 
 

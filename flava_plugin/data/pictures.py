@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from flava_plugin.sections import ImageSection
+from flava_plugin.sections_data import ImageSection
 
 Box = tuple[int, int, int, int]
 Pixels = NDArray[np.uint8]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from flava_plugin.data.damage import DamagedSampleError, reason_of
 from flava_plugin.data.pictures import to_rgb
 from flava_plugin.data.randomness import key_of, uniform
 from flava_plugin.types import Dataset, Key, Modality, Sample
@@ -108,7 +109,8 @@ def attempt(
                 sample.image.load()
                 sample = replace(sample, image=to_rgb(sample.image))
     except _FAILURES as error:
-        return Sample(), BadSample(source, index, type(error).__name__, str(error)[:200])
+        detail = error.detail if isinstance(error, DamagedSampleError) else str(error)
+        return Sample(), BadSample(source, index, reason_of(error), detail[:200])
     if modality != "text" and (sample.image is None or 0 in sample.image.size):
         return Sample(), BadSample(source, index, "no picture")
     if modality != "image" and not (sample.text or "").strip():

@@ -14,7 +14,7 @@ from flava_plugin.data.order import Order, Row
 from flava_plugin.data.reading import BadSample, read
 from flava_plugin.data.tokenizer import Tokenizer
 from flava_plugin.data.transforms import Item, prepare
-from flava_plugin.sections import DataSection
+from flava_plugin.sections_data import DataSection
 from flava_plugin.types import Batch, Dataset, Modality
 
 

@@ -14,7 +14,7 @@ from flava_plugin.data.masking import blockwise_patches, mask_words, random_patc
 from flava_plugin.data.pictures import Pixels, choose_box, to_rgb, views
 from flava_plugin.data.randomness import generator
 from flava_plugin.data.tokenizer import Tokenizer
-from flava_plugin.sections import ImageSection, MaskingSection, TextSection
+from flava_plugin.sections_data import ImageSection, MaskingSection, TextSection
 from flava_plugin.types import Key, Modality, Sample
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from flava_plugin.data.collate import Padding, collate, pixel_scale, split
 from flava_plugin.data.tokenizer import Tokenizer
 from flava_plugin.data.transforms import prepare_plain
-from flava_plugin.sections import DataSection
+from flava_plugin.sections_data import DataSection
 from flava_plugin.types import Batch, Key, Modality, Sample
 
 Picture = Image.Image | str | Path

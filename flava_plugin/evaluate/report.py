@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flava_plugin import durable
 from flava_plugin.evaluate.exhibits import Exhibit
 from flava_plugin.evaluate.report_figures import line_chart
 from flava_plugin.evaluate.report_page import (
@@ -18,7 +19,6 @@ from flava_plugin.evaluate.report_page import (
     section,
 )
 from flava_plugin.evaluate.table import rows
-from flava_plugin.train import durable
 
 
 def write_report(

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tqdm import tqdm
 
-from flava_plugin import registry
+from flava_plugin import durable, registry
 from flava_plugin.evaluate.exhibits import Exhibit
 from flava_plugin.schema import Component
-from flava_plugin.train import durable
 
 if TYPE_CHECKING:
     from flava_plugin.evaluate.inference import Flava

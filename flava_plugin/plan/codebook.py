@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from flava_plugin import registry
 from flava_plugin.plan.options import Options
 from flava_plugin.schema import Component
-from flava_plugin.sections import ImageSection
+from flava_plugin.sections_data import ImageSection
 
 DALLE_WIDTH, DALLE_CODES = 2048, 8192
 """Channels before the last layer of DALL-E's encoder, and its codes (torchmultimodal's

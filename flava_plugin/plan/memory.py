@@ -21,7 +21,8 @@ from typing import get_args
 from flava_plugin.plan.activations import Kept, picture_bytes
 from flava_plugin.plan.blueprint import Blueprint, parameters
 from flava_plugin.plan.workload import Work
-from flava_plugin.sections import ImageSection, ShardingSection
+from flava_plugin.sections import ShardingSection
+from flava_plugin.sections_data import ImageSection
 
 STRATEGIES: tuple[str, ...] = get_args(ShardingSection.model_fields["strategy"].annotation)
 

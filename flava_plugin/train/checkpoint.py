@@ -26,7 +26,7 @@ from typing import Any, Literal
 from safetensors import SafetensorError
 from torch import Tensor
 
-from flava_plugin.train import durable
+from flava_plugin import durable
 from flava_plugin.train.pieces import by_parameter, whole
 from flava_plugin.train.tensor_files import TensorFiles, file_name
 

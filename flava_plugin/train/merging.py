@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from flava_plugin.train import durable
+from flava_plugin import durable
 from flava_plugin.train.checkpoint import FORMATS, STATE, Checkpoint, Fingerprint, fingerprint
 from flava_plugin.train.pieces import size_of, whole
 from flava_plugin.train.tensor_files import TensorFiles, file_name, write_file

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from flava_plugin.train import durable
+from flava_plugin import durable
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -22,7 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from flava_plugin.train import durable
+from flava_plugin import durable
 
 PACKAGES = ("flava-plugin", "torch", "torchvision", "torchmultimodal-nightly", "numpy", "pillow")
 

@@ -16,7 +16,8 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from flava_plugin.train import durable, run_folder
+from flava_plugin import durable
+from flava_plugin.train import run_folder
 from flava_plugin.train.checkpoint import FORMATS, STATE, Fingerprint, delete, fingerprint, steps_in
 from flava_plugin.train.pieces import Piece, flat_names
 from flava_plugin.train.tensor_files import file_name, write_part, write_whole

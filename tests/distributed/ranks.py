@@ -74,11 +74,16 @@ def run(
         for process in processes:
             process.kill()
             process.wait()
-    for rank, process in enumerate(processes):
-        # Those that were ended here have -9; the one to blame, if there is one, has another code.
-        if process.returncode not in (0, -9):
-            text = (folder / f"log_{rank}").read_text(errors="replace")[-3000:]
-            raise RuntimeError(f"rank {rank} of {size} failed in {function}:\n{text}")
+    # Those that were ended here have -9. A rank that failed takes with it those that waited for it,
+    # and any of them may be seen first: all are quoted.
+    failed = [rank for rank, each in enumerate(processes) if each.returncode not in (0, -9)]
+    if failed:
+        quoted = {
+            rank: (folder / f"log_{rank}").read_text(errors="replace")[-3000:] for rank in failed
+        }
+        raise RuntimeError(
+            "\n".join(f"rank {r} of {size} failed in {function}:\n{quoted[r]}" for r in failed)
+        )
     if any(process.returncode for process in processes):
         raise RuntimeError(f"{function} on {size} ranks took more than {timeout} s")
     return [load_file(folder / f"out_{rank}.safetensors") for rank in range(size)]

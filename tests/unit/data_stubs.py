@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from flava_plugin.sections import DataSection, ImageSection, MaskingSection
+from flava_plugin.sections_data import DataSection, ImageSection, MaskingSection
 from flava_plugin.types import Sample
 
 

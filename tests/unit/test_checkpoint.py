@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from flava_plugin.train import checkpoint, durable, run_folder, saving, tensor_files
+from flava_plugin import durable
+from flava_plugin.train import checkpoint, run_folder, saving, tensor_files
 from flava_plugin.train.resume import newest_of_all, take_over
 from flava_plugin.train.world import World
 

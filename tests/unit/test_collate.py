@@ -5,7 +5,7 @@ import torch
 from flava_plugin.data import collate as collating
 from flava_plugin.data.collate import pixel_scale, split
 from flava_plugin.data.transforms import Item
-from flava_plugin.sections import ImageSection
+from flava_plugin.sections_data import ImageSection
 from flava_plugin.types import IGNORE
 
 

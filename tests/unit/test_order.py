@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from flava_plugin.data.order import Order
-from flava_plugin.sections import MatchingSection
+from flava_plugin.sections_data import MatchingSection
 
 
 def make(length=10, global_batch=4, seed=0, **matching):

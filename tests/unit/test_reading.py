@@ -40,8 +40,8 @@ JPEG, PNG = encoded("JPEG"), encoded("PNG")
         (JPEG[:900], "x", "OSError"),
         (PNG[:900], "x", "OSError"),
         (PNG[:200] + b"\0" * 400 + PNG[600:], "x", None),
-        (b"not a picture", "x", "UnidentifiedImageError"),
-        (b"", "x", "UnidentifiedImageError"),
+        (b"not a picture", "x", "broken picture"),
+        (b"", "x", "broken picture"),
         (None, "x", "no picture"),
         (PNG, "", "empty text"),
         (PNG, " \n", "empty text"),
@@ -67,12 +67,12 @@ def test_a_good_picture_is_decoded_and_rgb():
 
 
 def test_pictures_that_are_too_large_are_bad(monkeypatch):
-    for limit, reason in ((3000, "DecompressionBombWarning"), (1000, "DecompressionBombError")):
+    for limit in (3000, 1000):  # PIL warns beyond its limit and fails beyond twice that
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _, fault = attempt(Files((PNG, "x")), "s", 0, "pair")
-        assert fault.reason == reason
+        assert fault.reason == "decompression bomb"
 
 
 def test_mistakes_in_code_are_not_taken_for_bad_samples():

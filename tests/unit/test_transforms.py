@@ -15,7 +15,7 @@ from flava_plugin.data.collate import collate, pixel_scale
 from flava_plugin.data.pictures import choose_box, to_rgb, views
 from flava_plugin.data.randomness import generator
 from flava_plugin.data.transforms import prepare, prepare_plain
-from flava_plugin.sections import ImageSection, MaskingSection, TextSection
+from flava_plugin.sections_data import ImageSection, MaskingSection, TextSection
 from flava_plugin.types import IGNORE, Key, Sample
 
 KEY = Key("pairs", 2, 5)
@@ -172,7 +172,7 @@ def test_masks_are_the_same_in_another_process_with_another_hash_seed():
         "from PIL import Image\n"
         "from data_stubs import LetterTokenizer\n"
         "from flava_plugin.data.transforms import prepare\n"
-        "from flava_plugin.sections import ImageSection, MaskingSection, TextSection\n"
+        "from flava_plugin.sections_data import ImageSection, MaskingSection, TextSection\n"
         "from flava_plugin.types import Key, Sample\n"
         "sample = Sample(Image.linear_gradient('L'), 'some longer caption')\n"
         "item = prepare(sample, Key('pairs', 2, 5), image=ImageSection(size=48), "

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flava_plugin.data.collate import Padding, pixel_scale, split
 from flava_plugin.model.execution import TEXT_MULTIPLE
-from flava_plugin.sections import ImageSection
+from flava_plugin.sections_data import ImageSection
 from flava_plugin.types import IGNORE, Batch, Modality
 from tests.benchmarks.bench.sizes import CODES, WORDS, Size
 
