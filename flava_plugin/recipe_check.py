@@ -11,14 +11,24 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 
 from pydantic import BaseModel, ValidationError
 
-from flava_plugin.recipe_fit import execution_errors, objective_errors, sharding_errors
+from flava_plugin.recipe_fit import (
+    evaluation_errors,
+    execution_errors,
+    objective_errors,
+    order_errors,
+    sharding_errors,
+)
 from flava_plugin.registry import REGISTRIES
 from flava_plugin.schema import Component, Kind, MustExist, Section
 
 if TYPE_CHECKING:
     from flava_plugin.recipe import Recipe
 
-RESERVED = {"step", "kind", "source", "grad_norm", "lr", "samples_per_s", "seconds", "compiled"}
+RESERVED = {"step", "kind", "source", "grad_norm", "lr", "samples_per_s", "seconds", "compiled"} | {
+    "epoch",
+    "bad_samples",
+    "incidents",
+}
 """Keys of a line of ``metrics.jsonl`` that are no objectives."""
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -248,7 +258,8 @@ def _cross_errors(recipe: Recipe) -> Iterator[str]:
     yield from execution_errors(recipe)
     yield from sharding_errors(recipe)
     yield from _size_errors(recipe)
-    yield from _evaluation_errors(recipe)
+    yield from order_errors(recipe)
+    yield from evaluation_errors(recipe)
 
 
 def _option(component: Component, kind: str, name: str) -> Any:
@@ -284,14 +295,3 @@ def _size_errors(recipe: Recipe) -> Iterator[str]:
                 f"data.text.{name}: {length} tokens exceed model.text_encoder.max_positions "
                 f"{positions}"
             )
-
-
-def _evaluation_errors(recipe: Recipe) -> Iterator[str]:
-    section = recipe.evaluate
-    if section.every and not section.tasks:
-        yield "evaluate.every: there are no evaluate.tasks to run"
-    if section.metric is not None:
-        task, _, figure = section.metric.partition(".")
-        if task not in section.tasks or not figure:
-            known = ", ".join(section.tasks) or "none"
-            yield f"evaluate.metric: '{section.metric}' is no task.figure; tasks: {known}"

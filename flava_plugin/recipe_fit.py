@@ -96,6 +96,48 @@ def sharding_errors(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def order_errors(recipe: Recipe) -> Iterator[str]:
+    """Find streams of shards that a global batch cannot be dealt from evenly.
+
+    Args:
+        recipe: A recipe without errors of form.
+
+    Yields:
+        str: A line for each error.
+    """
+    rows = recipe.data.global_batch
+    for name, source in recipe.data.sources.items():
+        streams = source.shuffle.streams
+        if streams and rows % streams:
+            near = [n for n in range(1, min(rows, 4096) + 1) if not rows % n]
+            best = min(near, key=lambda n: abs(n - streams))
+            yield (
+                f"data.sources.{name}.shuffle.streams: {streams} does not divide "
+                f"data.global_batch {rows}; take {best}, or null"
+            )
+        if source.shuffle.buckets and source.modality == "image":
+            yield (f"data.sources.{name}.shuffle.buckets: pictures have no length; set it to 0")
+
+
+def evaluation_errors(recipe: Recipe) -> Iterator[str]:
+    """Find evaluations that measure nothing, and a metric that none of them gives.
+
+    Args:
+        recipe: A recipe without errors of form.
+
+    Yields:
+        str: A line for each error.
+    """
+    section = recipe.evaluate
+    if section.every and not section.tasks:
+        yield "evaluate.every: there are no evaluate.tasks to run"
+    if section.metric is not None:
+        task, _, figure = section.metric.partition(".")
+        if task not in section.tasks or not figure:
+            known = ", ".join(section.tasks) or "none"
+            yield f"evaluate.metric: '{section.metric}' is no task.figure; tasks: {known}"
+
+
 def _torch_before(major: int, minor: int) -> str | None:
     """The installed torch's version if it is older; torch is not imported, which takes seconds."""
     try:

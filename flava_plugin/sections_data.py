@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flava_plugin.schema import (
     Count,
@@ -20,6 +20,10 @@ from flava_plugin.schema import (
 from flava_plugin.types import Modality
 
 
+PIL_LIMIT = 89_478_485
+"""Pixels beyond which PIL warns of a decompression bomb; beyond twice as many it refuses."""
+
+
 class ImageSection(Section):
     """How a picture becomes tensors.
 
@@ -32,6 +36,19 @@ class ImageSection(Section):
         mean: Per channel (torchmultimodal, CLIP).
         std: Per channel (torchmultimodal, CLIP).
         codebook_range: Pixel range the codebook sees: [0.1, 0.9] for DALL-E's, [0, 1] otherwise.
+        decoder: Who decodes JPEG: ``torchvision``, or ``pil``, which gives the same pixels and takes
+            longer; ``draft`` is PIL at a half, quarter or eighth of the size where that is still
+            twice the encoder's, fastest for photographs of some megapixels and 0.4 of 255 off on
+            average. PIL decodes all else, and what torchvision refuses.
+        resize: Who makes the encoder's picture of a file's: ``torch``, or ``pil``, from which it
+            differs by less than 0.01 of 255 on average and which takes ten times as long.
+        codebook_view: Where the codebook's picture comes from: ``exact``: the decoded picture, as
+            in torchmultimodal; ``shared``: the encoder's picture, where that is at least twice as
+            large and no enlargement (0.3 of 255 off on average); ``device``: the encoder's picture
+            on the device that trains, so that none is made nor copied before (the same, and 1 of
+            255 off where pictures are enlarged).
+        max_pixels: Pixels of the largest picture that is decoded, at most PIL's limit of twice the
+            default; larger ones are bad samples.
     """
 
     size: Positive = 224
@@ -41,6 +58,19 @@ class ImageSection(Section):
     mean: tuple[Float, Float, Float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.26862954, 0.26130258, 0.27577711)
     codebook_range: tuple[Float, Float] = (0.0, 1.0)
+    decoder: Literal["torchvision", "pil", "draft"] = "torchvision"
+    resize: Literal["torch", "pil"] = "torch"
+    codebook_view: Literal["exact", "shared", "device"] = "shared"
+    max_pixels: Annotated[Positive, Field(le=2 * PIL_LIMIT)] = PIL_LIMIT
+
+    @model_validator(mode="after")
+    def _codebook_fits(self) -> ImageSection:
+        if self.codebook_view == "device" and self.codebook_size > self.size:
+            raise ValueError(
+                f"codebook_view: device makes the codebook's picture ({self.codebook_size} pixels "
+                f"a side) from the encoder's ({self.size}), which is smaller; take exact"
+            )
+        return self
 
 
 class TextSection(Section):
@@ -93,6 +123,27 @@ class MatchingSection(Section):
     no_positives: Literal["skip", "all"] = "skip"
 
 
+class ShuffleSection(Section):
+    """In which order a source is read.
+
+    A dataset of files is shuffled as a whole. One of shards is read in ``streams`` places at once,
+    each shuffled within a window: a rank then holds the shards of ``streams / ranks`` windows.
+
+    Attributes:
+        streams: Places at which shards are read at once; it divides ``global_batch``, and should be
+            a multiple of the number of ranks. Null takes at most 256, and no more than an eighth of
+            the batch.
+        window: Samples of a stream that are shuffled with each other; null shuffles everything,
+            for shards on a local disk.
+        buckets: Global batches whose texts are dealt out by length, so that little is padding; 0
+            for none.
+    """
+
+    streams: Positive | None = None
+    window: Positive | None = 10_000
+    buckets: Count = 0
+
+
 class SourceSection(Section):
     """A stream of batches of one modality.
 
@@ -100,11 +151,13 @@ class SourceSection(Section):
         modality: What a batch of it holds.
         share: Its share of steps.
         dataset: A registered dataset.
+        shuffle: In which order it is read.
     """
 
     modality: Modality
     share: PositiveFloat
     dataset: DatasetSpec
+    shuffle: ShuffleSection = ShuffleSection()
 
 
 class DataSection(Section):
@@ -116,6 +169,8 @@ class DataSection(Section):
         workers: Reading processes of each rank; 0 reads in the training process.
         prefetch: Steps each worker reads ahead.
         bad_samples: How many unreadable samples a run puts up with before it stops.
+        bad_share: Of the rows read, where it allows more than ``bad_samples``: for data too large
+            to count by hand.
         tokenizer: A registered tokenizer.
         image: How a picture becomes tensors.
         text: How a text becomes token ids.
@@ -129,6 +184,7 @@ class DataSection(Section):
     workers: Annotated[Int, Field(ge=0, le=256)] = 2  # more would be a slip, and fill the memory
     prefetch: Positive = 2
     bad_samples: Count = 100
+    bad_share: Share = 0.0
     tokenizer: TokenizerSpec
     image: ImageSection = ImageSection()
     text: TextSection = TextSection()

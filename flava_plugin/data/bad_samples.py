@@ -12,40 +12,53 @@ from flava_plugin.data.reading import BadSample, UnreadableDataError
 
 logger = logging.getLogger(__name__)
 
+REMEMBERED = 10_000
+"""Samples remembered one by one; a run that meets more counts each as often as it meets it."""
+
 
 class BadSamples:
     """The unreadable samples of a run, each counted once however often it is met.
 
     Args:
         budget: How many a run puts up with (``data.bad_samples``).
+        share: Of the rows read, where that allows more (``data.bad_share``).
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, share: float = 0.0) -> None:
         self.budget = budget
-        self._seen: dict[tuple[str, int], BadSample] = {}
+        self.share = share
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._seen: dict[str, set[int]] = {}
+        self._examples: dict[tuple[str, str], BadSample] = {}
 
     def __len__(self) -> int:
         """Number of different samples."""
-        return len(self._seen)
+        return self._counts.total()
 
-    def add(self, records: Iterable[BadSample]) -> None:
+    def add(self, records: Iterable[BadSample], rows: int = 0) -> None:
         """Count what a step met, on all ranks where ranks shall agree.
 
         Args:
             records: ``Step.bad``.
+            rows: Rows of all sources that the run has read so far.
 
         Raises:
             UnreadableDataError: The budget is exceeded.
         """
         for record in records:
-            if (record.source, record.index) not in self._seen:
-                self._seen[record.source, record.index] = record
-                logger.warning(
-                    "data.sources.%s: sample %d cannot be read and is replaced: %s %s",
-                    *(record.source, record.index, record.reason, record.detail),
-                )
-        if len(self._seen) > self.budget:
-            raise UnreadableDataError(self._message())
+            seen = self._seen.setdefault(record.source, set())
+            if record.index in seen:
+                continue
+            if sum(map(len, self._seen.values())) < REMEMBERED:
+                seen.add(record.index)
+            self._counts[record.source, record.reason] += 1
+            self._examples.setdefault((record.source, record.reason), record)
+            logger.warning(
+                "data.sources.%s: sample %d cannot be read and is replaced: %s %s",
+                *(record.source, record.index, record.reason, record.detail),
+            )
+        if len(self) > max(self.budget, self.share * rows):
+            raise UnreadableDataError(self._message(rows))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Count by source and reason.
@@ -53,9 +66,8 @@ class BadSamples:
         Returns:
             ``{source: {reason: number}}``, names in order.
         """
-        counted = Counter((record.source, record.reason) for record in self._seen.values())
         table: dict[str, dict[str, int]] = {}
-        for (source, reason), number in sorted(counted.items()):
+        for (source, reason), number in sorted(self._counts.items()):
             table.setdefault(source, {})[reason] = number
         return table
 
@@ -65,7 +77,11 @@ class BadSamples:
         Returns:
             Plain lists and strings, for JSON.
         """
-        return {"samples": [list(astuple(record)) for record in self._seen.values()]}
+        return {
+            "counts": self.counts(),
+            "seen": {source: sorted(seen) for source, seen in sorted(self._seen.items())},
+            "examples": [list(astuple(record)) for record in self._examples.values()],
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take up the counts of a checkpoint.
@@ -73,23 +89,30 @@ class BadSamples:
         Args:
             state: What ``state`` gave.
         """
-        records = [BadSample(*record) for record in state["samples"]]
-        self._seen = {(record.source, record.index): record for record in records}
+        self._counts = Counter(
+            {
+                (source, reason): number
+                for source, reasons in state["counts"].items()
+                for reason, number in reasons.items()
+            }
+        )
+        self._seen = {source: set(seen) for source, seen in state["seen"].items()}
+        examples = [BadSample(*record) for record in state["examples"]]
+        self._examples = {(record.source, record.reason): record for record in examples}
 
-    def _message(self) -> str:
-        lines = [
-            f"{len(self)} samples could not be read, more than data.bad_samples: {self.budget}"
-        ]
-        for source, reasons in self.counts().items():
-            for reason, number in reasons.items():
-                example = next(
-                    record
-                    for record in self._seen.values()
-                    if (record.source, record.reason) == (source, reason)
-                )
-                detail = f", {example.detail}" if example.detail else ""
-                lines.append(
-                    f"  data.sources.{source}: {number} x {reason} (sample {example.index}{detail})"
-                )
-        lines.append("repair or remove them, or raise data.bad_samples")
+    def _message(self, rows: int) -> str:
+        allowed = f"data.bad_samples: {self.budget}"
+        if self.share:
+            allowed += f" and data.bad_share: {self.share:g} of {rows} rows"
+        lines = [f"{len(self)} samples could not be read, more than {allowed}"]
+        for (source, reason), number in sorted(self._counts.items()):
+            example = self._examples[source, reason]
+            detail = f", {example.detail}" if example.detail else ""
+            lines.append(
+                f"  data.sources.{source}: {number} x {reason} (sample {example.index}{detail})"
+            )
+        lines.append(
+            "repair or remove them (flava data check names them all), or raise data.bad_samples or "
+            "data.bad_share"
+        )
         return "\n".join(lines)

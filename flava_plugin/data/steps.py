@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 from torch.utils import data as torch_data
 
 from flava_plugin.data.captions import Captions
 from flava_plugin.data.collate import collate, pixel_scale
 from flava_plugin.data.mixture import source_at, steps_before
-from flava_plugin.data.order import Order, Row
+from flava_plugin.data.order import Row
+from flava_plugin.data.ordering import order_of
 from flava_plugin.data.reading import BadSample, read
 from flava_plugin.data.tokenizer import Tokenizer
 from flava_plugin.data.transforms import Item, prepare
@@ -28,6 +30,9 @@ class Step:
         modality: What its batches hold.
         micro_batches: The rank's rows, cut into micro-batches.
         bad: The samples that could not be read.
+        epoch: Epochs of the source that were over when the step began.
+        incidents: What happened while its files were fetched, counted: requests that failed, stood
+            still or brought wrong bytes, and were made again.
     """
 
     step: int
@@ -35,6 +40,8 @@ class Step:
     modality: Modality
     micro_batches: list[Batch]
     bad: list[BadSample]
+    epoch: int = 0
+    incidents: Mapping[str, int] = field(default_factory=dict)
 
 
 class Steps(torch_data.Dataset[Step]):
@@ -80,12 +87,13 @@ class Steps(torch_data.Dataset[Step]):
         self.masked = masked
         self.shares = {name: source.share for name, source in section.sources.items()}
         self.orders = {
-            name: Order(
+            name: order_of(
                 name,
-                len(datasets[name]),
-                seed,
-                section.matching if source.modality == "pair" else None,
-                section.global_batch,
+                datasets[name],
+                source,
+                seed=seed,
+                global_batch=section.global_batch,
+                matching=section.matching,
             )
             for name, source in section.sources.items()
         }
@@ -102,8 +110,14 @@ class Steps(torch_data.Dataset[Step]):
         source = source_at(step, self.shares, self.seed)
         before = steps_before(step, source, self.shares, self.seed)
         order = self.orders[source]
+        dataset = self.datasets[source]
+        if hasattr(dataset, "expect") and (soon := order.shards_soon(before, self.rank, self.size)):
+            dataset.expect(soon)
         modality = self.section.sources[source].modality
-        items, bad = self._items(order.rows(before, self.rank, self.size), source, modality)
+        rows = order.rows(before, self.rank, self.size)
+        if order.buckets:
+            rows = by_length(rows, dataset)
+        items, bad = self._items(rows, source, modality)
         whole = collate(
             items,
             modality,
@@ -111,7 +125,8 @@ class Steps(torch_data.Dataset[Step]):
             pixels=pixel_scale(self.section.image),
             count_all=order.counts_all(before),
         )
-        return Step(step, source, modality, [whole], bad)
+        incidents = dataset.take_incidents() if hasattr(dataset, "take_incidents") else {}
+        return Step(step, source, modality, [whole], bad, order.epoch(before), incidents)
 
     def _items(
         self, rows: list[Row], source: str, modality: Modality
@@ -141,6 +156,20 @@ class Steps(torch_data.Dataset[Step]):
                 masked=self.masked,
             )
         return [items[place] for place in range(len(rows))], bad
+
+
+def by_length(rows: list[Row], dataset: Dataset) -> list[Row]:
+    """Sort a rank's rows, so that its micro-batches need less padding still.
+
+    Args:
+        rows: Rows of a global batch.
+        dataset: Theirs, with ``text_sizes``.
+
+    Returns:
+        The same rows, short texts first.
+    """
+    sizes = dataset.text_sizes(np.array([row.key.index for row in rows]))  # type: ignore[attr-defined]
+    return [rows[place] for place in np.argsort(sizes, kind="stable").tolist()]
 
 
 def micro_batch_rows(section: DataSection, size: int) -> int:

@@ -19,12 +19,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 
 from flava_plugin import registry
-from flava_plugin.data.bad_samples import BadSamples
 from flava_plugin.data.loader import load_steps
-from flava_plugin.data.reading import BadSample
 from flava_plugin.evaluate.inference import Flava
 from flava_plugin.evaluate.tasks import run_tasks
 from flava_plugin.model.attention_kernels import check_kernel
@@ -33,6 +30,7 @@ from flava_plugin.model.learner import Learner, build_learner, hides
 from flava_plugin.recipe import Recipe, RecipeError
 from flava_plugin.train import checkpoint, initialise, run_folder
 from flava_plugin.train.balance import Balance
+from flava_plugin.train.data_log import DataLog
 from flava_plugin.train.loss_scale import LossScale
 from flava_plugin.train.metrics import MetricLog
 from flava_plugin.train.optim import clamp_logit_scale, lr_at, set_lr
@@ -43,7 +41,7 @@ from flava_plugin.train.saver import Saver
 from flava_plugin.train.sharding import Strategy, make_strategy
 from flava_plugin.train.sharding.whole import full_state
 from flava_plugin.train.step import check_finite, check_precision, train_step
-from flava_plugin.train.world import World, connect, disconnect, lost_ranks_named
+from flava_plugin.train.world import connect, disconnect, lost_ranks_named
 
 logger = logging.getLogger(__name__)
 
@@ -108,12 +106,10 @@ def train(recipe: Recipe) -> None:
         strategy = make_strategy(recipe.sharding, learner, recipe.optim, world)
         balance = Balance(recipe.balance, recipe.objectives)
         scale = LossScale(enabled=recipe.precision == "fp16")
-        bad = BadSamples(recipe.data.bad_samples)
         if found:
             strategy.load_model(found.source("model"))
             strategy.load_optimizer(found.source("optim"))
             scale.load_state(saved.get("loss_scale", scale.state()))
-            bad.load_state(saved["bad_samples"])
             logger.info("going on from step %d of %s", first, run_dir)
 
         # On what
@@ -121,6 +117,9 @@ def train(recipe: Recipe) -> None:
             name: registry.datasets.build(source.dataset.type, **source.dataset.options)
             for name, source in recipe.data.sources.items()
         }
+        data_log = DataLog(recipe.data, datasets, world)
+        if found:
+            data_log.load_state(saved["data"])
         batches = load_steps(
             recipe.data,
             recipe.mixture,
@@ -140,6 +139,7 @@ def train(recipe: Recipe) -> None:
         )
         if writes:
             run_folder.describe(run_dir, recipe.to_yaml())
+            data_log.write(run_dir)
         log = stack.enter_context(
             MetricLog(
                 run_dir,
@@ -185,18 +185,18 @@ def train(recipe: Recipe) -> None:
                     losses=losses,
                     grad_norm=norm,
                     lr=lr,
+                    data=data_log.figures(batch),
                     compiled=compiled_graphs() if recipe.compile else None,
                 )
                 progress.show(line, list(losses))
 
             # What the ranks tell each other: a signal to stop, how the last save goes, samples that
             # could not be read
-            own = [request.flags(), saver.flags(), torch.tensor([float(len(batch.bad))])]
+            own = [request.flags(), saver.flags(), data_log.flags(batch)]
             noted = world.sum_over_ranks(torch.cat(own)).cpu()
-            stop = request.agreed(noted[:-3])
-            saver.settle(noted[-3:-1])
-            if noted[-1]:
-                bad.add(_of_all_ranks(batch.bad, world))
+            stop = request.agreed(noted[:-4])
+            saver.settle(noted[-4:-2])
+            data_log.note(batch, noted[-2:])
 
             is_best = False
             if recipe.evaluate.every and done % recipe.evaluate.every == 0:
@@ -215,7 +215,7 @@ def train(recipe: Recipe) -> None:
                     "schedule": {"lr": lr},
                     "balance": balance.state(),
                     "loss_scale": scale.state(),
-                    "bad_samples": bad.state(),
+                    "data": data_log.state(),
                     "best": best,
                     "seconds": log.seconds,
                     "fingerprint": hashlib.sha256(recipe.to_yaml().encode()).hexdigest(),
@@ -228,6 +228,8 @@ def train(recipe: Recipe) -> None:
                 request.hand_over(stop)
                 resume = shlex.join(["flava", "train", str(run_dir / "recipe.yaml")])
                 raise Stopped(stop, done, resume)
+        if writes:
+            data_log.write(run_dir)
         logger.info("%d steps done in %.0f s: %s", steps, log.seconds, run_dir)
 
 
@@ -256,14 +258,6 @@ def _way_out(run_dir: Path) -> str:
         f"{run_dir} holds a checkpoint of a recipe that differs so: undo the change, or set "
         f"another run_dir to start anew; what may change is {', '.join(run_folder.CHANGEABLE)}"
     )
-
-
-def _of_all_ranks(records: list[BadSample], world: World) -> list[BadSample]:
-    if world.size == 1:
-        return records
-    parts: list[list[BadSample]] = [[] for _ in range(world.size)]
-    dist.all_gather_object(parts, records)
-    return [record for part in parts for record in part]
 
 
 def _figure(results: dict[str, dict[str, float | int]], metric: str | None) -> float | None:

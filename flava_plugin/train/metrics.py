@@ -2,9 +2,10 @@
 
 A line holds ``step`` (optimiser steps done), ``kind`` (image, text or pair), ``source``, the losses
 computed in that step, ``grad_norm`` (null where fp16 overflowed and the step was left out), ``lr``,
-``samples_per_s`` and ``seconds``, and under ``compile`` also ``compiled``, the graphs compiled so
-far. It is a function of the step alone but for the last three, so a resumed run's file equals the
-uninterrupted one's.
+``epoch`` of the source, ``bad_samples`` replaced so far if any, ``samples_per_s`` and ``seconds``;
+where files are fetched ``incidents`` so far if any, and under ``compile`` also ``compiled``, the
+graphs compiled so far. It is a function of the step alone but for the last four, so a resumed run's
+file equals the uninterrupted one's.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from flava_plugin import durable
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-TIME_KEYS = ("samples_per_s", "seconds", "compiled")
+TIME_KEYS = ("samples_per_s", "seconds", "compiled", "incidents")
 """Keys that differ between two runs of the same recipe."""
 
 
@@ -116,6 +117,7 @@ class MetricLog:
         losses: Mapping[str, Tensor],
         grad_norm: Tensor,
         lr: float,
+        data: Mapping[str, int] | None = None,
         compiled: int | None = None,
     ) -> dict[str, Any]:
         """Write the line of a step; the only place where losses leave the device.
@@ -127,6 +129,7 @@ class MetricLog:
             losses: Global mean loss by objective, scalars on the device.
             grad_norm: Gradient norm before clipping, a scalar on the device.
             lr: Learning rate of the step.
+            data: What else the line says, of the data.
             compiled: Graphs compiled so far, where the run compiles; a growing number says that
                 shapes keep changing.
 
@@ -139,7 +142,7 @@ class MetricLog:
         line: dict[str, Any] = {"step": step, "kind": kind, "source": source}
         line |= {name: value.item() for name, value in losses.items()}
         norm = grad_norm.item()
-        line |= {"grad_norm": norm if math.isfinite(norm) else None, "lr": lr}
+        line |= {"grad_norm": norm if math.isfinite(norm) else None, "lr": lr, **(data or {})}
         line |= {"samples_per_s": round(rate, 1), "seconds": round(self.seconds, 2)}
         if compiled is not None:
             line["compiled"] = compiled

@@ -3,12 +3,15 @@ from collections import Counter
 
 import pytest
 
+from flava_plugin.data.arrangement import Everything
 from flava_plugin.data.order import Order
 from flava_plugin.sections_data import MatchingSection
 
 
 def make(length=10, global_batch=4, seed=0, **matching):
-    return Order("s", length, seed, MatchingSection(**matching), global_batch)
+    return Order(
+        "s", Everything("s", length, seed), seed, MatchingSection(**matching), global_batch
+    )
 
 
 @pytest.mark.parametrize(("length", "global_batch"), [(10, 4), (7, 7), (3, 8), (1, 2), (12, 5)])
@@ -73,7 +76,7 @@ def test_tries_stop_at_the_other_rows():
 
 
 def test_a_source_without_matching_has_no_negatives():
-    order = Order("s", 10, 0, None, 4)
+    order = Order("s", Everything("s", 10, 0), 0, None, 4)
     assert not any(row.negative or row.candidates for row in order.rows(0))
 
 
@@ -87,15 +90,10 @@ def test_all_rows_count_only_where_the_recipe_says_so_and_none_matches():
 
 
 def test_a_batch_of_billions_is_ordered_without_a_table():
-    order = Order("s", 1_800_000_000, 0, MatchingSection(), 8192)
+    order = Order("s", Everything("s", 1_800_000_000, 0), 0, MatchingSection(), 8192)
     tracemalloc.start()
     whole = order.rows(10**6)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(whole) == 8192 and peak < 1e8, "bytes; a table of all places would take gigabytes"
     assert order.rows(10**6, 3, 64) == whole[3::64]
-
-
-def test_an_empty_dataset_is_refused():
-    with pytest.raises(ValueError, match=r"data\.sources\.s\.dataset: it holds no sample"):
-        make(length=0)

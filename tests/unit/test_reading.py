@@ -118,5 +118,29 @@ def test_the_budget_counts_different_samples_by_source_and_reason():
         "  data.sources.a: 2 x OSError (sample 1, cut short)",
         "  data.sources.a: 1 x empty text (sample 2)",
         "  data.sources.b: 1 x OSError (sample 1)",
-        "repair or remove them, or raise data.bad_samples",
+        "repair or remove them (flava data check names them all), or raise data.bad_samples or "
+        "data.bad_share",
     ]
+
+
+def test_a_share_of_the_rows_is_put_up_with_where_it_is_more():
+    bad = BadSamples(budget=3, share=0.01)
+    records = [BadSample("a", index, "OSError") for index in range(9)]
+    bad.add(records[:8], rows=800)
+    with pytest.raises(
+        UnreadableDataError, match=r"9 samples .* data\.bad_share: 0\.01 of 850 rows"
+    ):
+        bad.add(records, rows=850)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    monkeypatch.setattr("flava_plugin.data.bad_samples.REMEMBERED", 5)
+    bad = BadSamples(budget=100)
+    records = [BadSample("a", index, "OSError", "x" * 50) for index in range(8)]
+    bad.add(records)
+    bad.add(records)
+    assert len(bad) == 8 + 3, "the last three are counted each time"
+    assert len(str(bad.state())) < 300
+    again = BadSamples(budget=100)
+    again.load_state(bad.state())
+    assert again.state() == bad.state() and again.counts() == {"a": {"OSError": 11}}
