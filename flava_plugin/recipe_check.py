@@ -186,7 +186,7 @@ def _check_path(text: str, where: tuple[Any, ...]) -> Iterator[str]:
     expanded = os.path.expandvars(text)
     if "$" in expanded:
         yield f"{_path(where)}: '{text}' names a variable that is not set; export it first"
-    elif not Path(expanded).exists():
+    elif "://" not in expanded and not Path(expanded).exists():  # a store is asked at the start
         yield f"{_path(where)}: '{expanded}' does not exist; put the data there or change the path"
 
 

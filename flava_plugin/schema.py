@@ -36,7 +36,7 @@ PositiveFloat = Annotated[Float, Field(gt=0)]
 
 
 class MustExist:
-    """Marks a path that has to exist before a run starts (see ``InputPath``)."""
+    """Marks a path that has to exist before a run starts (``InputPath``, ``Location``)."""
 
 
 def expand_variables(value: Any) -> Any:
@@ -53,6 +53,10 @@ def expand_variables(value: Any) -> Any:
 
 InputPath = Annotated[Path, BeforeValidator(expand_variables), MustExist()]
 """A path of a recipe that is read: ``$VAR`` is expanded, and ``flava train`` checks it exists."""
+
+
+Location = Annotated[str, BeforeValidator(expand_variables), MustExist()]
+"""A path or a URL of a recipe that is read: ``$VAR`` is expanded; a path is checked to exist."""
 
 
 class Kind:

@@ -10,6 +10,7 @@ from flava_plugin.schema import (
     Count,
     DatasetSpec,
     Float,
+    InputPath,
     Int,
     Positive,
     PositiveFloat,
@@ -18,7 +19,6 @@ from flava_plugin.schema import (
     TokenizerSpec,
 )
 from flava_plugin.types import Modality
-
 
 PIL_LIMIT = 89_478_485
 """Pixels beyond which PIL warns of a decompression bomb; beyond twice as many it refuses."""
@@ -36,10 +36,10 @@ class ImageSection(Section):
         mean: Per channel (torchmultimodal, CLIP).
         std: Per channel (torchmultimodal, CLIP).
         codebook_range: Pixel range the codebook sees: [0.1, 0.9] for DALL-E's, [0, 1] otherwise.
-        decoder: Who decodes JPEG: ``torchvision``, or ``pil``, which gives the same pixels and takes
-            longer; ``draft`` is PIL at a half, quarter or eighth of the size where that is still
-            twice the encoder's, fastest for photographs of some megapixels and 0.4 of 255 off on
-            average. PIL decodes all else, and what torchvision refuses.
+        decoder: Who decodes JPEG: ``torchvision``, or ``pil``, which gives the same pixels and
+            takes longer; ``draft`` is PIL at a half, quarter or eighth of the size where that is
+            still three times the encoder's, fastest for photographs of some megapixels and 0.5 of
+            255 off on average. PIL decodes all else, and what torchvision refuses.
         resize: Who makes the encoder's picture of a file's: ``torch``, or ``pil``, from which it
             differs by less than 0.01 of 255 on average and which takes ten times as long.
         codebook_view: Where the codebook's picture comes from: ``exact``: the decoded picture, as
@@ -151,12 +151,15 @@ class SourceSection(Section):
         modality: What a batch of it holds.
         share: Its share of steps.
         dataset: A registered dataset.
+        codes: A folder of ``flava data codes``: the codebook's targets, computed before the run,
+            for pictures that are neither cropped nor mirrored at random.
         shuffle: In which order it is read.
     """
 
     modality: Modality
     share: PositiveFloat
     dataset: DatasetSpec
+    codes: InputPath | None = None
     shuffle: ShuffleSection = ShuffleSection()
 
 

@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from flava_plugin.pixels import PixelScale, shrink
+
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from PIL import Image
     from torch import Tensor
     from torchmultimodal.models.flava.model import FLAVAOutput
@@ -32,12 +35,17 @@ class Sample:
         negative_text: A caption that is close to ``text`` and false for ``image``, where the
             dataset can offer one.
         extra: Labels by name, each a number, a list of numbers or a string.
+        codes: (P,) int64, what the codebook makes of the picture; datasets leave it out.
+        views: What became of the picture once it was looked at, in place of ``image``; datasets
+            leave it out.
     """
 
     image: Image.Image | None = None
     text: str | None = None
     negative_text: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    codes: NDArray[Any] | None = None
+    views: tuple[NDArray[Any], NDArray[Any] | None] | None = None
 
 
 @runtime_checkable
@@ -91,28 +99,14 @@ class Widths:
 
 
 @dataclass(frozen=True)
-class PixelScale:
-    """What turns pixels of 0 to 255 into what the encoder and the codebook see.
-
-    Attributes:
-        mean: Per channel, of pixels in [0, 1].
-        std: Per channel.
-        codebook_range: What 0 and 255 become for the codebook.
-    """
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    codebook_range: tuple[float, float] = (0.0, 1.0)
-
-
-@dataclass(frozen=True)
 class Batch:
     """One micro-batch of one modality.
 
     Attributes:
         modality: Which encoders run.
         image: (B, 3, H, W) float, normalised; or uint8 before ``as_floats``.
-        codebook_image: (B, 3, h, w) float in the codebook's range, the same crop; or uint8.
+        codebook_image: (B, 3, h, w) float in the codebook's range, the same crop; or uint8, or
+            None until ``as_floats`` makes it.
         codes: (B, P) long, the codebook's targets where they were computed beforehand; ``IGNORE``
             at patches that nobody predicts, where the codebook leaves these out.
         patch_mask: (B, P) bool, True where the image encoder sees the mask token.
@@ -173,6 +167,8 @@ class Batch:
     def as_floats(self) -> Batch:
         """Scale pictures that are kept in uint8, a quarter of the memory and of the copying.
 
+        The codebook's is made from the encoder's where ``pixels`` says so and the batch has none.
+
         Returns:
             The same batch with pictures in floats; itself where they are so already.
         """
@@ -180,25 +176,14 @@ class Batch:
             return self
         scale = self.pixels
         changes: dict[str, Any] = {}
+        small = self.codebook_image
         if self.image is not None:
-            factors = [1 / (255 * std) for std in scale.std]
-            shifts = [-mean / std for mean, std in zip(scale.mean, scale.std, strict=True)]
-            changes["image"] = _scaled(self.image, factors, shifts)
-        if self.codebook_image is not None:
-            low, high = scale.codebook_range
-            changes["codebook_image"] = _scaled(
-                self.codebook_image, [(high - low) / 255] * 3, [low] * 3
-            )
+            changes["image"] = scale.for_encoder(self.image)
+            if small is None and self.codes is None and scale.codebook_size is not None:
+                small = shrink(self.image, scale.codebook_size)
+        if small is not None:
+            changes["codebook_image"] = scale.for_codebook(small)
         return replace(self, **changes, pixels=None)
-
-
-def _scaled(pixels: Tensor, scale: list[float], shift: list[float]) -> Tensor:
-    """(B, 3, H, W) uint8 -> fp32, a factor and a summand for each channel; floats stay."""
-    if pixels.is_floating_point():
-        return pixels
-    values = pixels.float()
-    by_channel = [values.new_tensor(each).view(3, 1, 1) for each in (scale, shift)]
-    return values.mul_(by_channel[0]).add_(by_channel[1])
 
 
 @dataclass(frozen=True)

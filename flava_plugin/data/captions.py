@@ -51,7 +51,10 @@ class Captions:
 
     def _read(self, index: int) -> str | None:
         if hasattr(self.dataset, "read_text"):
-            text: str | None = self.dataset.read_text(index)
+            try:
+                text: str | None = self.dataset.read_text(index)
+            except (OSError, ValueError):
+                return None  # counted where the sample itself is read
             return text
         sample, _ = attempt(self.dataset, self.source, index, "pair")
         return sample.text

@@ -13,10 +13,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from flava_plugin.data.transforms import Item
+from flava_plugin.pixels import PixelScale
 from flava_plugin.sections_data import ImageSection
-from flava_plugin.types import IGNORE, Batch, Modality, PixelScale
+from flava_plugin.types import IGNORE, Batch, Modality
 
-_ARRAYS = ("image", "codebook_image", "patch_mask", "text", "text_masked", "word_labels")
+_ARRAYS = ("image", "codebook_image", "codes", "patch_mask") + (
+    "text",
+    "text_masked",
+    "word_labels",
+)
 
 
 def collate(
@@ -52,6 +57,7 @@ def collate(
         modality=modality,
         image=_stack(values["image"]),
         codebook_image=_stack(values["codebook_image"]),
+        codes=_stack(values["codes"]),
         patch_mask=_stack(values["patch_mask"]),
         text=_pad(text, pad_id),
         text_masked=_pad(values["text_masked"], pad_id),
@@ -64,16 +70,19 @@ def collate(
     )
 
 
-def pixel_scale(section: ImageSection) -> PixelScale:
+def pixel_scale(section: ImageSection, with_codebook: bool = False) -> PixelScale:
     """Say what pictures become.
 
     Args:
         section: The recipe's ``data.image``.
+        with_codebook: Whether the codebook's picture is wanted.
 
     Returns:
-        Its scale.
+        Its scale; with the codebook's size where its picture is made on the device.
     """
-    return PixelScale(section.mean, section.std, section.codebook_range)
+    on_device = with_codebook and section.codebook_view == "device"
+    size = section.codebook_size if on_device else None
+    return PixelScale(section.mean, section.std, section.codebook_range, size)
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,7 @@ def _cut(batch: Batch, rows: slice, padding: Padding) -> Batch:
         needed = int(batch.text_padding[rows].sum(1).max())
         length = padding.length(needed, batch.modality)
     changes: dict[str, Any] = {}
-    for name in (*_ARRAYS, "codes", "text_padding", "matched", "positives"):
+    for name in (*_ARRAYS, "text_padding", "matched", "positives"):
         tensor = getattr(batch, name)
         if tensor is None:
             continue

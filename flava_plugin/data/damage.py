@@ -20,6 +20,7 @@ Reason = Literal[
     "empty text",
     "text is not UTF-8",
     "broken record",
+    "no codes",
 ]
 
 

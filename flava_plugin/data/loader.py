@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -10,13 +11,17 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from flava_plugin.data.codes import Codes
 from flava_plugin.data.collate import Padding, split
 from flava_plugin.data.mixture import source_at
+from flava_plugin.data.ordering import footprint
 from flava_plugin.data.steps import Step, Steps, micro_batch_rows
 from flava_plugin.data.tokenizer import Tokenizer
 from flava_plugin.sections import MixtureSection
 from flava_plugin.sections_data import DataSection
 from flava_plugin.types import Dataset
+
+logger = logging.getLogger(__name__)
 
 
 class Loader:
@@ -59,6 +64,7 @@ def load_steps(
     with_codebook: bool,
     masked: bool = True,
     text_multiple: int = 1,
+    codes: Mapping[str, Codes] | None = None,
 ) -> Loader:
     """Load a rank's part of the steps ``first`` to ``last - 1``, in order.
 
@@ -78,6 +84,7 @@ def load_steps(
         patch_grid: Patches of a side of the image.
         with_codebook: Whether the codebook's pictures are wanted.
         masked: Whether anything is hidden (fine-tuning hides nothing).
+        codes: The codebook's targets by source, of those that have some (``open_codes``).
         text_multiple: Texts are padded to a multiple of it, or to the longest that is allowed.
 
     Returns:
@@ -99,8 +106,12 @@ def load_steps(
         patch_grid=patch_grid,
         with_codebook=with_codebook,
         masked=masked,
+        codes=codes if with_codebook else None,
     )
     source_at(0, steps.shares, seed)  # refuses shares before a worker starts
+    for name, order in steps.orders.items():
+        if rank == 0 and (line := footprint(order, datasets[name], size)):
+            logger.info(line)
     parallel: dict[str, Any] = {}
     if section.workers:
         parallel = {"prefetch_factor": section.prefetch, "persistent_workers": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import ceil, gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,36 @@ def streams_for(global_batch: int) -> int:
     """
     most = max(1, min(256, global_batch // 8))
     return next(count for count in range(most, 0, -1) if not global_batch % count)
+
+
+def footprint(order: Order, dataset: Dataset, size: int) -> str | None:
+    """Say how much of a source a rank reads at a time.
+
+    Args:
+        order: The source's.
+        dataset: Its shards.
+        size: Number of ranks.
+
+    Returns:
+        A line for the log; None where the source is not read by windows.
+    """
+    streams = order.arrangement
+    if not isinstance(streams, Streams):
+        return None
+    shards = len(streams.shard_lengths)
+    own = streams.streams // gcd(streams.streams, size)
+    # a window begins and ends inside of a shard, and the next one is fetched meanwhile
+    per_window = ceil(min(streams.window, streams.length) * shards / streams.length) + 1
+    held = min(shards, 2 * own * per_window)
+    line = (
+        f"data.sources.{order.source}: {streams.length:,} samples in {shards:,} shards, read in "
+        f"{streams.streams} streams by windows of {streams.window:,}; a rank needs up to {held} "
+        "shards at a time"
+    )
+    sizes: NDArray[np.int64] | None = getattr(dataset, "shard_bytes", None)
+    if sizes is not None:
+        line += f", {held * float(sizes.mean()) / 2**30:.1f} GiB"
+    return line
 
 
 def _sizes(

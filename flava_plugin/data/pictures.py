@@ -13,7 +13,9 @@ from flava_plugin.sections_data import ImageSection
 Box = tuple[int, int, int, int]
 Pixels = NDArray[np.uint8]
 
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112
+"""The EXIF tag that says how a picture is to be turned."""
+
 _RATIO = (log(3 / 4), log(4 / 3))
 _ATTEMPTS = 10
 
@@ -33,7 +35,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         OSError: The picture is cut short or damaged.
     """
-    if image.getexif().get(_ORIENTATION, 1) != 1:
+    if image.getexif().get(ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_eight_bits(image)).convert("RGB")
@@ -98,17 +100,35 @@ def views(
         image = image.crop(box)
     if mirrored:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    pixels = _pixels(_resize(image, section.size, Image.Resampling.BICUBIC))
+    pixels = as_pixels(resized(image, section.size, Image.Resampling.BICUBIC))
     if not with_codebook:
         return pixels, None
-    return pixels, _pixels(_resize(image, section.codebook_size, Image.Resampling.LANCZOS))
+    return pixels, as_pixels(resized(image, section.codebook_size, Image.Resampling.LANCZOS))
 
 
-def _resize(image: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
+def resized(image: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
+    """Resize a picture to a square.
+
+    Args:
+        image: The picture.
+        size: Pixels of a side.
+        how: The filter.
+
+    Returns:
+        The square; the same object where it has the size already.
+    """
     return image if image.size == (size, size) else image.resize((size, size), how)
 
 
-def _pixels(image: Image.Image) -> Pixels:
+def as_pixels(image: Image.Image) -> Pixels:
+    """Take the pixels of a picture.
+
+    Args:
+        image: In mode RGB.
+
+    Returns:
+        (3, H, W) uint8.
+    """
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
 
+from flava_plugin.data.codes import Codes
 from flava_plugin.data.damage import DamagedSampleError, reason_of
-from flava_plugin.data.pictures import to_rgb
+from flava_plugin.data.decoding import FAILURES, decode, warn_of_bombs
+from flava_plugin.data.look import Look
 from flava_plugin.data.randomness import key_of, uniform
 from flava_plugin.types import Dataset, Key, Modality, Sample
 
 TRIES = 32
 """Substitutes tried for a sample; if all fail, the dataset and not a sample is at fault."""
 
-# What PIL, datasets and damaged files raise (UnidentifiedImageError is an OSError; broken JSON and
-# UTF-8 are ValueErrors, a broken PNG chunk a SyntaxError). Anything else is a mistake in code.
-_FAILURES = (
-    OSError,
-    ValueError,
-    EOFError,
-    SyntaxError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+NEAR = 8
+"""Of these, tries within the sample's own shard."""
 
 
 class UnreadableDataError(RuntimeError):
@@ -54,7 +43,12 @@ class BadSample:
 
 
 def read(
-    dataset: Dataset, key: Key, modality: Modality, seed: int
+    dataset: Dataset,
+    key: Key,
+    modality: Modality,
+    seed: int,
+    look: Look | None = None,
+    codes: Codes | None = None,
 ) -> tuple[Sample, list[BadSample]]:
     """Read a sample, or in its place another one, which is a function of the seed and the key.
 
@@ -63,20 +57,22 @@ def read(
         key: Which sample.
         modality: What it must hold.
         seed: Seed of the run.
+        look: How its picture is looked at; None only decodes it.
+        codes: What the codebook makes of it, where that was computed before.
 
     Returns:
-        The sample, its picture decoded and RGB, and a record of each sample that failed.
+        The sample and a record of each sample that failed. Its picture is decoded and RGB, or with
+        ``look`` gone into ``views``.
 
     Raises:
         UnreadableDataError: ``TRIES`` substitutes failed as well.
     """
-    sample, fault = attempt(dataset, key.source, key.index, modality)
+    sample, fault = attempt(dataset, key.source, key.index, modality, look, codes)
     if fault is None:
         return sample, []
     faults = [fault]
-    draws = uniform(key_of(seed, "substitute", *key)[0], np.arange(TRIES))
-    for index in (draws * len(dataset)).astype(np.int64).tolist():
-        sample, fault = attempt(dataset, key.source, index, modality)
+    for index in _substitutes(dataset, key, seed):
+        sample, fault = attempt(dataset, key.source, index, modality, look, codes)
         if fault is None:
             return sample, faults
         faults.append(fault)
@@ -87,8 +83,23 @@ def read(
     )
 
 
+def _substitutes(dataset: Dataset, key: Key, seed: int) -> list[int]:
+    """Indices to try in a sample's place: some of its own shard, which is at hand, then any."""
+    draws = uniform(key_of(seed, "substitute", *key)[0], np.arange(TRIES))
+    anywhere: list[int] = (draws * len(dataset)).astype(np.int64).tolist()
+    if not hasattr(dataset, "neighbours"):
+        return anywhere
+    near: range = dataset.neighbours(key.index)
+    return [near[int(draw * len(near))] for draw in draws[:NEAR]] + anywhere[NEAR:]
+
+
 def attempt(
-    dataset: Dataset, source: str, index: int, modality: Modality
+    dataset: Dataset,
+    source: str,
+    index: int,
+    modality: Modality,
+    look: Look | None = None,
+    codes: Codes | None = None,
 ) -> tuple[Sample, BadSample | None]:
     """Read one sample and decode its picture.
 
@@ -97,22 +108,36 @@ def attempt(
         source: Name of the source, for the record.
         index: Index in the dataset.
         modality: What the sample must hold.
+        look: How its picture is looked at; None only decodes it.
+        codes: What the codebook makes of it, where that was computed before.
 
     Returns:
         The sample and None; or an empty sample and what was wrong.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with warnings.catch_warnings():
+        warn_of_bombs(look.section if look is not None else None)
+        try:
             sample = dataset.read(index)
-            if modality != "text" and sample.image is not None:
-                sample.image.load()
-                sample = replace(sample, image=to_rgb(sample.image))
-    except _FAILURES as error:
-        detail = error.detail if isinstance(error, DamagedSampleError) else str(error)
-        return Sample(), BadSample(source, index, reason_of(error), detail[:200])
-    if modality != "text" and (sample.image is None or 0 in sample.image.size):
-        return Sample(), BadSample(source, index, "no picture")
+        except FAILURES as error:
+            return Sample(), _bad(source, index, error)
+        if modality != "text":
+            picture = sample.image
+            if picture is None:
+                return Sample(), BadSample(source, index, "no picture")
+            try:
+                if look is None:
+                    sample = replace(sample, image=decode(picture))
+                else:
+                    sample = replace(sample, image=None, views=look.at(picture))
+                if codes is not None:
+                    sample = replace(sample, codes=codes.of(index))
+            except (DamagedSampleError, OSError) as error:  # any other is a mistake in code
+                return Sample(), _bad(source, index, error)
     if modality != "image" and not (sample.text or "").strip():
         return Sample(), BadSample(source, index, "empty text")
     return sample, None
+
+
+def _bad(source: str, index: int, error: Exception) -> BadSample:
+    detail = error.detail if isinstance(error, DamagedSampleError) else str(error)
+    return BadSample(source, index, reason_of(error), detail[:200])

@@ -9,7 +9,9 @@ import numpy as np
 from torch.utils import data as torch_data
 
 from flava_plugin.data.captions import Captions
+from flava_plugin.data.codes import Codes
 from flava_plugin.data.collate import collate, pixel_scale
+from flava_plugin.data.look import Look
 from flava_plugin.data.mixture import source_at, steps_before
 from flava_plugin.data.order import Row
 from flava_plugin.data.ordering import order_of
@@ -61,6 +63,7 @@ class Steps(torch_data.Dataset[Step]):
         patch_grid: Patches of a side of the image.
         with_codebook: Whether the codebook's pictures are wanted.
         masked: Whether anything is hidden.
+        codes: Codes by source, of those that have some.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Steps(torch_data.Dataset[Step]):
         patch_grid: int,
         with_codebook: bool,
         masked: bool,
+        codes: Mapping[str, Codes] | None = None,
     ) -> None:
         self.section = section
         self.datasets = datasets
@@ -85,6 +89,7 @@ class Steps(torch_data.Dataset[Step]):
         self.patch_grid = patch_grid
         self.with_codebook = with_codebook
         self.masked = masked
+        self.codes = codes or {}
         self.shares = {name: source.share for name, source in section.sources.items()}
         self.orders = {
             name: order_of(
@@ -122,22 +127,30 @@ class Steps(torch_data.Dataset[Step]):
             items,
             modality,
             pad_id=self.tokenizer.pad_id,
-            pixels=pixel_scale(self.section.image),
+            pixels=pixel_scale(self.section.image, self._sees_codebook(source)),
             count_all=order.counts_all(before),
         )
         incidents = dataset.take_incidents() if hasattr(dataset, "take_incidents") else {}
         return Step(step, source, modality, [whole], bad, order.epoch(before), incidents)
+
+    def _sees_codebook(self, source: str) -> bool:
+        """Whether the codebook's pictures of a source are wanted."""
+        return self.with_codebook and source not in self.codes
 
     def _items(
         self, rows: list[Row], source: str, modality: Modality
     ) -> tuple[list[Item], list[BadSample]]:
         items: dict[int, Item] = {}
         bad: list[BadSample] = []
-        captions = Captions(self.datasets[source], source)
-        # negatives last, so that most captions they try have been read by then
-        for place in sorted(range(len(rows)), key=lambda place: rows[place].negative):
+        dataset = self.datasets[source]
+        captions = Captions(dataset, source)
+        # negatives last, so that most captions they try have been read by then; by index, so that
+        # what lies in one shard is read together
+        for place in sorted(range(len(rows)), key=lambda n: (rows[n].negative, rows[n].key.index)):
             row = rows[place]
-            sample, faults = read(self.datasets[source], row.key, modality, self.seed)
+            look = Look(self.section.image, row.key, self.seed, self._sees_codebook(source))
+            codes = self.codes.get(source)
+            sample, faults = read(dataset, row.key, modality, self.seed, look, codes)
             bad += faults
             if not faults:
                 captions.known[row.key.index] = sample.text
@@ -152,7 +165,7 @@ class Steps(torch_data.Dataset[Step]):
                 seed=self.seed,
                 caption=captions.wrong_for(sample, row) if row.negative else None,
                 patch_grid=self.patch_grid,
-                with_codebook=self.with_codebook,
+                with_codebook=self._sees_codebook(source),
                 masked=self.masked,
             )
         return [items[place] for place in range(len(rows))], bad

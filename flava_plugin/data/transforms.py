@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from flava_plugin.data.look import Look
 from flava_plugin.data.masking import blockwise_patches, mask_words, random_patches
-from flava_plugin.data.pictures import Pixels, choose_box, to_rgb, views
+from flava_plugin.data.pictures import Pixels
 from flava_plugin.data.randomness import generator
 from flava_plugin.data.tokenizer import Tokenizer
 from flava_plugin.sections_data import ImageSection, MaskingSection, TextSection
@@ -24,7 +24,9 @@ class Item:
 
     Attributes:
         image: (3, H, W) uint8.
-        codebook_image: (3, h, w) uint8, the same crop for the codebook.
+        codebook_image: (3, h, w) uint8, the same crop for the codebook; None where the device
+            makes it.
+        codes: (P,) int64, the codebook's targets where they were computed before the run.
         patch_mask: (P,) bool, True where hidden.
         text: (L,) int64 token ids.
         text_masked: (L,) int64 token ids, some hidden.
@@ -35,6 +37,7 @@ class Item:
 
     image: Pixels | None = None
     codebook_image: Pixels | None = None
+    codes: NDArray[np.int64] | None = None
     patch_mask: NDArray[np.bool_] | None = None
     text: NDArray[np.int64] | None = None
     text_masked: NDArray[np.int64] | None = None
@@ -61,7 +64,7 @@ def prepare(
     """Make a training row: everything by chance in it is a function of the seed and the key.
 
     Args:
-        sample: The raw sample.
+        sample: The raw sample, or one whose picture was looked at already.
         key: Its name in the run.
         image: How the picture becomes pixels.
         text: How the text becomes ids.
@@ -81,8 +84,11 @@ def prepare(
         ValueError: More patches are to be hidden than there are.
     """
     pixels = small = hidden_patches = None
-    if modality != "text" and sample.image is not None:
-        pixels, small = _look(sample.image, key, image, seed, with_codebook)
+    views = sample.views
+    if modality != "text" and views is None and sample.image is not None:
+        views = Look(image, key, seed, with_codebook).at(sample.image)
+    if modality != "text" and views is not None:
+        pixels, small = views
         if masked:
             hidden_patches = hide_patches(key, masking, patch_grid, seed)
     ids = hidden_words = labels = None
@@ -105,6 +111,7 @@ def prepare(
     return Item(
         image=pixels,
         codebook_image=small,
+        codes=sample.codes,
         patch_mask=hidden_patches,
         text=ids,
         text_masked=hidden_words,
@@ -193,16 +200,3 @@ def hide_patches(
         masking.max_block,
         chance,
     )
-
-
-def _look(
-    picture: Image.Image, key: Key, section: ImageSection, seed: int, with_codebook: bool
-) -> tuple[Pixels, Pixels | None]:
-    picture = to_rgb(picture)
-    box, mirrored = None, False
-    if section.crop is not None or section.flip:
-        chance = generator(seed, "crop", key)
-        if section.crop is not None:
-            box = choose_box(*picture.size, section.crop, chance)
-        mirrored = section.flip and bool(chance.random() < 0.5)
-    return views(picture, section, with_codebook=with_codebook, box=box, mirrored=mirrored)

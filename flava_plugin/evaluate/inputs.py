@@ -67,7 +67,7 @@ def make_batch(
         items,
         modality,
         pad_id=tokenizer.pad_id,
-        pixels=pixel_scale(data.image),
+        pixels=pixel_scale(data.image, with_codebook and keys is not None),
         count_all=True,
     )
     if padded_whole and modality == "pair":

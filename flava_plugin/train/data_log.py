@@ -15,6 +15,7 @@ from torch import Tensor
 
 from flava_plugin import durable
 from flava_plugin.data.bad_samples import BadSamples
+from flava_plugin.data.identity import fingerprint
 from flava_plugin.data.reading import BadSample
 from flava_plugin.data.steps import Step
 from flava_plugin.sections_data import DataSection
@@ -141,15 +142,3 @@ class DataLog:
             "incidents": dict(self.incidents),
         }
         durable.write_text(run_dir / "data.json", json.dumps(found, indent=2) + "\n")
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """Tell one state of a dataset from another.
-
-    Args:
-        dataset: The dataset.
-
-    Returns:
-        Its own ``fingerprint``; where it has none, its length.
-    """
-    return str(getattr(dataset, "fingerprint", f"{len(dataset)} samples"))

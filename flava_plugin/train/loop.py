@@ -21,6 +21,7 @@ from typing import Any, cast
 import torch
 
 from flava_plugin import registry
+from flava_plugin.data.codes import open_codes
 from flava_plugin.data.loader import load_steps
 from flava_plugin.evaluate.inference import Flava
 from flava_plugin.evaluate.tasks import run_tasks
@@ -133,6 +134,7 @@ def train(recipe: Recipe) -> None:
             patch_grid=math.isqrt(cast(int, learner.backbone.image_encoder.num_patches)),
             with_codebook=any(getattr(h, "needs_codes", False) for h in learner.heads.values()),
             masked=hides(learner),
+            codes=open_codes(recipe.data, datasets, learner.codebook),
             text_multiple=text_multiple(
                 compiled=recipe.compile, padding_is_read=recipe.model.padding == "released"
             ),

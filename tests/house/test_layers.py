@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "flava_plugin"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"types", "registry", "schema", "strict_yaml", "durable"} | {
+GROUND = {"types", "pixels", "registry", "schema", "strict_yaml", "durable"} | {
     "sections",
     "sections_data",
     "sections_init",
@@ -27,7 +27,8 @@ STORAGE = {"train.checkpoint", "train.metrics", "train.run_folder"}
 ALLOWED: dict[str, set[str]] = {
     "": set(),
     "__main__": {"cli"},
-    "types": set(),
+    "types": {"pixels"},
+    "pixels": set(),
     "schema": set(),
     "strict_yaml": set(),
     "sections": {"schema", "sections_data", "types"},
@@ -66,6 +67,7 @@ HOMES = {
     "submitit": "launch",
     "fairscale": "train.sharding",
     "tensorboard": "train",
+    "fsspec": "data.shards.remote",
 }
 HOMES_OF_NAMES = {"load": "evaluate.inference", "Batch": "types", "Features": "types"}
 NETWORK = {"requests", "urllib.request", "http.client", "huggingface_hub", "ftplib"}

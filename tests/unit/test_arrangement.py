@@ -11,6 +11,7 @@ import pytest
 
 from flava_plugin.data.arrangement import Everything, Streams
 from flava_plugin.data.order import Order
+from flava_plugin.data.ordering import footprint
 from flava_plugin.sections_data import MatchingSection
 
 
@@ -141,3 +142,20 @@ def test_everything_is_one_stream():
     arrangement = Everything("s", 10, 0)
     assert arrangement.streams == 1
     assert sorted(arrangement.indices(0, np.arange(10)).tolist()) == list(range(10))
+
+
+def test_a_rank_is_told_how_much_it_holds():
+    order = Order("s", streams([10] * 100, streams=8, window=15), 0, None, 16)
+    read = {rank: set() for rank in range(4)}
+    for n in range(12):
+        for rank in range(4):
+            read[rank] |= {row.key.index // 10 for row in order.rows(n, rank, 4)}
+    line = footprint(order, Shards(), 4)
+    assert line is not None and "1,000 samples in 100 shards, read in 8 streams" in line
+    assert line.endswith("a rank needs up to 12 shards at a time, 12.0 GiB")
+    assert all(len(shards) <= 12 for shards in read.values())
+    assert footprint(Order("s", Everything("s", 9, 0), 0, None, 3), Shards(), 1) is None
+
+
+class Shards:
+    shard_bytes = np.full(100, 2**30)

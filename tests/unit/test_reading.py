@@ -37,8 +37,8 @@ JPEG, PNG = encoded("JPEG"), encoded("PNG")
 @pytest.mark.parametrize(
     ("data", "text", "reason"),
     [
-        (JPEG[:900], "x", "OSError"),
-        (PNG[:900], "x", "OSError"),
+        (JPEG[:900], "x", "broken picture"),
+        (PNG[:900], "x", "broken picture"),
         (PNG[:200] + b"\0" * 400 + PNG[600:], "x", None),
         (b"not a picture", "x", "broken picture"),
         (b"", "x", "broken picture"),
@@ -144,3 +144,15 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     again = BadSamples(budget=100)
     again.load_state(bad.state())
     assert again.state() == bad.state() and again.counts() == {"a": {"OSError": 11}}
+
+
+def test_substitutes_come_from_the_same_shard_first():
+    class Shards(Pairs):
+        def neighbours(self, index):
+            return range(index // 10 * 10, index // 10 * 10 + 10)
+
+    for index in range(20, 30):
+        sample, faults = read(Shards(100, bad=[index]), Key("s", 0, index), "pair", 0)
+        assert len(faults) == 1 and sample.extra["index"] in range(20, 30)
+    sample, faults = read(Shards(100, bad=range(20, 30)), Key("s", 0, 22), "pair", 0)
+    assert len(faults) == 1 + 8 and sample.extra["index"] not in range(20, 30)
