@@ -1,0 +1,1 @@
+"""Indexed tars of samples, local and remote."""

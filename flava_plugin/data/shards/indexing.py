@@ -1,0 +1,222 @@
+"""Tars -> sidecars and a manifest: once for all, in parallel, going on where it was stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from flava_plugin.data.damage import DamagedSampleError
+from flava_plugin.data.shards.grouping import SampleFault, group_members
+from flava_plugin.data.shards.hashing_reader import HashingReader
+from flava_plugin.data.shards.index_file import (
+    ROW,
+    ROW_DTYPE,
+    SUFFIX,
+    IndexHead,
+    decode_index,
+    digest,
+    encode_index,
+    first_reason,
+    settings_digest,
+    write_index,
+)
+from flava_plugin.data.shards.manifest import Manifest, ShardEntry, gather
+from flava_plugin.types import Modality
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A tar that has been indexed.
+
+    Attributes:
+        entry: Its line of the manifest.
+        counts: Damaged samples by reason.
+        faults: The first of them, by name; empty where the sidecar was there already.
+        passed: The first members that belong to no sample.
+        passed_over: How many there are.
+        kept: Whether the sidecar was there already and fits.
+    """
+
+    entry: ShardEntry
+    counts: dict[str, int]
+    faults: tuple[SampleFault, ...] = ()
+    passed: tuple[str, ...] = ()
+    passed_over: int = 0
+    kept: bool = False
+
+
+Progress = Callable[[Indexed, int], None]
+"""Told each tar when it is done, and how many there are in all."""
+
+
+def index_folder(
+    folder: Path,
+    *,
+    kind: Modality = "pair",
+    caption_key: str = "caption",
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write a sidecar beside every ``*.tar`` below a folder, and the manifest at its top.
+
+    A sidecar that fits its tar's size, its time of change and these options is kept.
+
+    Args:
+        folder: The folder.
+        kind: What a sample has to hold.
+        caption_key: Key of the caption in a JSON record, for samples without a text member.
+        jobs: Processes.
+        progress: Told each tar when it is done.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: There is no tar, or one changes while it is read.
+        OSError: A file cannot be read or written.
+    """
+    names = find_tars(folder)
+    entries: list[ShardEntry] = []
+    faults: dict[str, int] = {}
+    for done in _index_all(folder, names, kind, caption_key, jobs):
+        entries.append(done.entry)
+        for reason, number in done.counts.items():
+            faults[reason] = faults.get(reason, 0) + number
+        if progress is not None:
+            progress(done, len(names))
+    manifest = gather(entries, kind=kind, caption_key=caption_key, faults=faults)
+    manifest.write(folder)
+    return manifest
+
+
+def find_tars(folder: Path) -> list[str]:
+    """List the tars below a folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Their paths below it, sorted; hidden files are none.
+
+    Raises:
+        ValueError: There is no such folder, no tar, or a name that is no text.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; give a folder of *.tar")
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.tar")
+        if not path.name.startswith(".") and path.is_file()
+    )
+    for name in names:
+        if "\\" in name or name != name.encode("utf-8", "replace").decode():
+            raise ValueError(f"{folder}: {name!a} has a name with odd characters; rename it")
+    if not names:
+        packed = any(folder.rglob("*.tar.*z*"))
+        hint = "; unpack the compressed ones first: they cannot be read by place" if packed else ""
+        raise ValueError(f"{folder}: holds no *.tar{hint}")
+    return names
+
+
+def index_tar(folder: Path, name: str, kind: Modality, caption_key: str) -> Indexed:
+    """Make sure that one tar has its sidecar.
+
+    Args:
+        folder: Where names start.
+        name: The tar's path below it.
+        kind: What a sample has to hold.
+        caption_key: Key of the caption in a record.
+
+    Returns:
+        Its line, and what is wrong with it.
+
+    Raises:
+        ValueError: It changes while it is read.
+    """
+    tar = folder / name
+    before = tar.stat()
+    settings = settings_digest(kind, caption_key)
+    kept = _kept(tar, name, before, kind, settings)
+    if kept is not None:
+        return kept
+    with tar.open("rb", buffering=0) as file:
+        reader = HashingReader(file)
+        grouped = group_members(reader, before.st_size, kind, caption_key)
+        tar_digest = reader.digest()
+    after = tar.stat()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ValueError(f"{tar}: changed while it was read; wait until it is written, run again")
+    samples = len(grouped.rows) // ROW.size
+    data = encode_index(grouped.rows, IndexHead(samples, before.st_size, tar_digest, settings))
+    write_index(tar, data, before.st_mtime_ns)
+    return Indexed(
+        ShardEntry(name, samples, before.st_size, tar_digest, digest(data)),
+        grouped.counts,
+        tuple(grouped.faults),
+        tuple(grouped.passed),
+        grouped.passed_over,
+    )
+
+
+def _kept(
+    tar: Path, name: str, status: os.stat_result, kind: Modality, settings: bytes
+) -> Indexed | None:
+    """What the sidecar says, where it is the tar's as it is now."""
+    sidecar = tar.with_name(tar.name + SUFFIX)
+    try:
+        same_time = sidecar.stat().st_mtime_ns == status.st_mtime_ns
+        data = sidecar.read_bytes() if same_time else b""
+        head, rows = decode_index(data, str(sidecar))
+    except (FileNotFoundError, DamagedSampleError):
+        return None
+    if head.tar_bytes != status.st_size or head.settings != settings:
+        return None
+    entry = ShardEntry(name, head.samples, head.tar_bytes, head.tar_digest, digest(data))
+    return Indexed(entry, _counts(rows, kind), kept=True)
+
+
+def _counts(rows: bytes, kind: Modality) -> dict[str, int]:
+    flags, numbers = np.unique(np.frombuffer(rows, ROW_DTYPE)["flags"], return_counts=True)
+    counts: dict[str, int] = {}
+    for flag, number in zip(flags.tolist(), numbers.tolist(), strict=True):
+        reason = first_reason(flag, kind)
+        if reason is not None:
+            counts[reason] = counts.get(reason, 0) + number
+    return counts
+
+
+def _index_all(
+    folder: Path, names: Sequence[str], kind: Modality, caption_key: str, jobs: int
+) -> Iterator[Indexed]:
+    if jobs < 2 or len(names) < 2:
+        for name in names:
+            yield index_tar(folder, name, kind, caption_key)
+        return
+    # not forked: the caller may have threads, whose locks a fork would copy as they stand
+    with ProcessPoolExecutor(min(jobs, len(names)), get_context("spawn")) as pool:
+        waiting = iter(names)
+        running = {
+            pool.submit(index_tar, folder, name, kind, caption_key)
+            for _, name in zip(range(4 * jobs), waiting, strict=False)
+        }
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for _, name in zip(range(len(done)), waiting, strict=False):
+                    running.add(pool.submit(index_tar, folder, name, kind, caption_key))
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise OSError(
+                f"{folder}: a process that indexed was killed, for want of memory as a rule; "
+                "run again with fewer jobs, it goes on where it was"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

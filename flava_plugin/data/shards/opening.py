@@ -1,0 +1,66 @@
+"""A path or a URL -> the dataset of its shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flava_plugin.data.damage import DamagedSampleError
+from flava_plugin.data.shards.cache_section import CacheSection
+from flava_plugin.data.shards.manifest import NAME, decode_manifest
+from flava_plugin.data.shards.selection import Selection
+from flava_plugin.data.shards.shard_set import ShardSet
+from flava_plugin.data.shards.store import is_remote, open_store
+from flava_plugin.types import Modality
+
+
+def open_shards(
+    location: str,
+    kind: Modality,
+    *,
+    cache: CacheSection | None = None,
+    caption_key: str | None = None,
+    labels: Sequence[str] = (),
+    selection: Path | None = None,
+    verify: bool = False,
+) -> ShardSet:
+    """Open the shards of a folder or a URL.
+
+    Args:
+        location: Where they are.
+        kind: What a sample has to hold.
+        cache: Where copies of remote tars are kept.
+        caption_key: As ``ShardSet`` takes it.
+        labels: As ``ShardSet`` takes them.
+        selection: A file of kept samples; None for all.
+        verify: As ``ShardSet`` takes it.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ValueError: There is no index, it is damaged, or it lists no sample.
+    """
+    store = open_store(location, cache)
+    where = f"{location.rstrip('/')}/{NAME}"
+    try:
+        data = store.read(NAME)
+    except DamagedSampleError as error:
+        before = "in the folder that is copied there" if is_remote(location) else "once"
+        raise ValueError(
+            f"{where}: there is no list of shards; run {before}: flava data index FOLDER"
+        ) from error
+    manifest = decode_manifest(data, where)
+    chosen = None if selection is None else Selection(selection, manifest)
+    shards = ShardSet(
+        store,
+        manifest,
+        kind,
+        caption_key=caption_key,
+        labels=labels,
+        selection=chosen,
+        verify=verify,
+    )
+    if not len(shards):
+        raise ValueError(f"{selection or where}: lists no sample; see what flava data index said")
+    return shards
