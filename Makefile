@@ -15,6 +15,7 @@ WHEELS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 GPU_VENV := .venv-gpu
+TEXT_VENV := .venv-torchtext
 DEMO := runs/demo
 
 PINS := $(filter-out none,$(CONSTRAINTS))
@@ -24,11 +25,12 @@ INSTALLED_DEV := $(VENV)/installed-dev.$(notdir $(CONSTRAINTS))
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types bench soak wheels gpu clean
+.PHONY: help demo test test-torchtext lint types bench soak wheels gpu clean
 
 help:
 	@echo "make demo              install; pretrain, evaluate and report in $(DEMO)"
 	@echo "make test              install with the dev extra; run the tests but gpu and soak"
+	@echo "make test-torchtext    the unit tests, and those of torchtext, with torch 2.3"
 	@echo "make lint              ruff: rules and format"
 	@echo "make types             mypy --strict; pydoclint"
 	@echo "make bench             speed and memory against torchmultimodal and Hugging Face"
@@ -67,6 +69,24 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m "not gpu and not soak"
+
+# torchtext is a binary for torch 2.3, which has to be in an environment of its own. The tests of
+# torchtext are skipped elsewhere; the variable forbids it here.
+TEXT_INSTALLED := $(TEXT_VENV)/installed
+
+$(TEXT_INSTALLED): pyproject.toml constraints-torchtext.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13) and \
+	  "torchtext needs Python 3.10 to 3.12, this is " + sys.version.split()[0] + "; say make PYTHON=...")'
+	@echo "installing into $(TEXT_VENV) (torch is a large download: minutes)"
+	@rm -f $@
+	$(PYTHON) -m venv $(TEXT_VENV)
+	$(TEXT_VENV)/bin/python -m pip install --quiet --constraint constraints-torchtext.txt \
+	  --editable '.[dev,torchtext]'
+	@touch $@
+
+test-torchtext: $(TEXT_INSTALLED)
+	FLAVA_TEST_TORCHTEXT="must run" $(TEXT_VENV)/bin/python -m pytest -m "not gpu and not soak" \
+	  tests/torchtext_stack tests/unit tests/recipes/test_resume.py
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
@@ -115,5 +135,5 @@ gpu:
 	$(GPU_VENV)/bin/python -m pytest -m gpu
 
 clean:
-	rm -rf $(VENV) $(GPU_VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(GPU_VENV) $(TEXT_VENV) build dist .mypy_cache .ruff_cache .pytest_cache
 	find flava_plugin tests -name __pycache__ -type d -prune -exec rm -rf {} +

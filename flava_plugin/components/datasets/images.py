@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
 
+from flava_plugin.data.damage import DamagedSampleError
+from flava_plugin.data.layouts.picture_folder import picture_bytes
+from flava_plugin.data.shards.picture_formats import FORMATS, NEEDED, format_of
+from flava_plugin.data.shards.raw import RawSample
 from flava_plugin.schema import InputPath
 from flava_plugin.types import Sample
 
@@ -78,8 +84,35 @@ class ImageFolder:
             OSError: The file is no picture.
         """
         name = self._names[index]
-        extra = {"class": self._numbers[_class_of(name)]} if self.class_names else {}
-        return Sample(image=Image.open(self.path / name), extra=extra)
+        return Sample(image=Image.open(self.path / name), extra=self._extra(name))
+
+    def read_raw(self, index: int, /) -> RawSample:
+        """Read a picture's file without decoding it.
+
+        Args:
+            index: Of the picture.
+
+        Returns:
+            The file as it is, and its class where there are any.
+
+        Raises:
+            DamagedSampleError: The file is gone, or is no picture.
+        """
+        name = self._names[index]
+        data = picture_bytes(self.path / name)
+        extension = FORMATS[format_of(data[:NEEDED])]
+        if not extension:
+            raise DamagedSampleError("broken picture", f"{self.path / name}: starts as none does")
+        return RawSample(data, extension, None, self._extra(name), str(self.path / name))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits; they change with the names of the files."""
+        said = "\0".join(self._names).encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(said, digest_size=8).hexdigest()
+
+    def _extra(self, name: str) -> dict[str, int]:
+        return {"class": self._numbers[_class_of(name)]} if self.class_names else {}
 
 
 def _class_of(name: str) -> str:

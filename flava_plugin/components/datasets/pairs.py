@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from array import array
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from flava_plugin.data.damage import DamagedSampleError
+from flava_plugin.data.layouts.picture_folder import picture_bytes
+from flava_plugin.data.layouts.picture_names import inside
+from flava_plugin.data.shards.picture_formats import FORMATS, NEEDED, format_of
+from flava_plugin.data.shards.raw import RawSample
 from flava_plugin.schema import InputPath
 from flava_plugin.types import Sample
 
@@ -89,12 +96,55 @@ class JsonLines:
         Raises:
             OSError: The picture is missing or is none.
         """
+        name, text, number = self._row(index)
+        return Sample(Image.open(self.images / name), text, extra={"picture": number})
+
+    def read_text(self, index: int, /) -> str:
+        """Read a caption alone.
+
+        Args:
+            index: Of the pair.
+
+        Returns:
+            The caption.
+        """
+        return self._row(index)[1]
+
+    def read_raw(self, index: int, /) -> RawSample:
+        """Read a pair without decoding its picture.
+
+        Args:
+            index: Of the pair.
+
+        Returns:
+            The picture's file as it is, and the caption.
+
+        Raises:
+            DamagedSampleError: The file is missing, or is no picture.
+        """
+        name, text, number = self._row(index)
+        data = picture_bytes(self.images / name)
+        extension = FORMATS[format_of(data[:NEEDED])]
+        if not extension:
+            raise DamagedSampleError("broken picture", f"{self.images / name}: starts as none does")
+        return RawSample(data, extension, text, {"picture": number}, str(self.images / name))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits; they change with the file."""
+        digest = hashlib.blake2b(digest_size=8)
+        with self.path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def _row(self, index: int) -> tuple[str, str, int]:
+        """Name of the picture, caption and number of the line."""
         number = self._lines[index]
         with self.path.open("rb") as file:
             file.seek(self._offsets[index])
             name, captions = self._parse(file.readline(), number)
-        picture = Image.open(self.images / name)
-        return Sample(picture, captions[self._choices[index]], extra={"picture": number})
+        return name, captions[self._choices[index]], number
 
     def _parse(self, line: bytes, number: int) -> tuple[str, list[str]]:
         where = f"{self.path}:{number}"
@@ -115,20 +165,12 @@ class JsonLines:
             raise ValueError(f"{where}: '{self.caption_key}' is neither a text nor a list of texts")
         if not captions or not all(text.strip() for text in captions):
             raise ValueError(f"{where}: '{self.caption_key}' holds an empty caption")
-        if not isinstance(name, str) or not _inside(name):
+        if not isinstance(name, str) or not inside(name):
             raise ValueError(
                 f"{where}: '{self.image_key}' is {name!r}; write a path inside the folder of "
                 "pictures, relative and without '..'"
             )
         return name, captions
-
-
-def _inside(name: str) -> bool:
-    """Whether a path names a file below the folder it starts from, on any system."""
-    if not name or "\0" in name or PurePosixPath(name).is_absolute():
-        return False
-    windows = PureWindowsPath(name)
-    return not windows.anchor and ".." not in windows.parts
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:

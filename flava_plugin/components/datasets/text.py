@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from bisect import bisect_right
 from pathlib import Path
+from typing import Any
 
+from flava_plugin.data.shards.raw import RawSample
 from flava_plugin.schema import InputPath
 from flava_plugin.types import Sample
 
@@ -44,19 +47,23 @@ class TextLines:
             raise ValueError(f"{path}: no such file or folder; give a text file")
         self._offsets = array("Q")
         self._ends: list[int] = []
+        digest = hashlib.blake2b(digest_size=8)
         for file in self._files:
-            self._index(file)
+            self._index(file, digest)
         if not self._offsets:
             what = "no *.txt file with text in it" if path.is_dir() else "no text"
             raise ValueError(f"{path}: holds {what}")
+        self.fingerprint = digest.hexdigest()
 
-    def _index(self, file: Path) -> None:
+    def _index(self, file: Path, digest: Any) -> None:
         offset = 0
         with file.open("rb") as lines:
             for line in lines:
+                digest.update(line)
                 if line.strip():
                     self._offsets.append(offset)
                 offset += len(line)
+        digest.update(b"\0")
         self._ends.append(len(self._offsets))
 
     def __len__(self) -> int:
@@ -86,3 +93,15 @@ class TextLines:
                 f"{file}: the line at byte {offset} is no UTF-8 ({error}); save the file as UTF-8"
             ) from error
         return Sample(text=text.strip())
+
+    def read_raw(self, index: int, /) -> RawSample:
+        """Read a line as packing and counting want it.
+
+        Args:
+            index: Of the line, empty ones not counted.
+
+        Returns:
+            The line alone.
+        """
+        file = self._files[bisect_right(self._ends, range(len(self))[index])]
+        return RawSample(text=self.read(index).text, name=f"{file}: byte {self._offsets[index]}")
