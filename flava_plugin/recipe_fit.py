@@ -118,8 +118,7 @@ def order_errors(recipe: Recipe) -> Iterator[str]:
         if source.codes and (recipe.data.image.crop or recipe.data.image.flip):
             yield (
                 f"data.sources.{name}.codes: are of whole pictures, which data.image.crop and flip "
-                "choose parts of; set data.image.crop=null and data.image.flip=false, or leave codes "
-                "out"
+                "choose parts of; set data.image.crop=null data.image.flip=false, or leave them out"
             )
         if source.shuffle.buckets and source.modality == "image":
             yield (f"data.sources.{name}.shuffle.buckets: pictures have no length; set it to 0")

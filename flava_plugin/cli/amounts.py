@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flava_plugin.data.budget import Budget
 
 
 def whole(text: str) -> int:
@@ -60,3 +64,23 @@ def share(text: str) -> float:
     if number > 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no share between 0 and 1")
     return number
+
+
+def budget(text: str) -> Budget:
+    """Read how much damage is put up with.
+
+    Args:
+        text: A number of samples, or a share such as ``0.01`` or ``1%``.
+
+    Returns:
+        The budget.
+
+    Raises:
+        ArgumentTypeError: It is neither.
+    """
+    from flava_plugin.data.budget import read_budget
+
+    try:
+        return read_budget(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

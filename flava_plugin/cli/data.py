@@ -1,15 +1,19 @@
-"""``flava data``: fit a codebook or train a vocabulary, before a run and once for all."""
+"""``flava data``: everything that is done to data before a run; each action has its own file."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from flava_plugin.cli.amounts import whole
+from flava_plugin.cli import (
+    data_check,
+    data_codebook,
+    data_codes,
+    data_curate,
+    data_index,
+    data_pack,
+    data_stats,
+    data_vocab,
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -19,207 +23,19 @@ def add_commands(commands: Any) -> None:
         commands: What ``ArgumentParser.add_subparsers`` returned.
     """
     group = commands.add_parser(
-        "data", help="fit a codebook, train a vocabulary", description="Prepare data for a run."
+        "data",
+        help="index, pack, check and describe data; fit a codebook, train a vocabulary",
+        description="Prepare data for a run.",
     )
     actions = group.add_subparsers(dest="action", required=True, metavar="ACTION")
-
-    fit = actions.add_parser(
-        "fit-codebook",
-        help="fit a codebook of patches to pictures",
-        description="Fit k-means to the patches of a dataset's pictures. The file is for "
-        "model.codebook: {type: kmeans_patches, path: FILE}.",
-    )
-    fit.add_argument("dataset", help="a folder of pictures, or a registered dataset's name")
-    fit.add_argument("options", nargs="*", metavar="key=value", help="options of the dataset")
-    fit.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
-    fit.add_argument("--codes", type=whole, default=256, help="number of codes (%(default)s)")
-    fit.add_argument(
-        "--patch-size", type=whole, default=8, help="pixels of a patch's side (%(default)s)"
-    )
-    fit.add_argument(
-        "--image-size", type=whole, default=112, help="data.image.codebook_size (%(default)s)"
-    )
-    fit.add_argument(
-        "--images", type=whole, default=2000, help="pictures to fit to, at most (%(default)s)"
-    )
-    fit.add_argument("--seed", type=int, default=0, help="of the start (%(default)s)")
-    fit.set_defaults(run=run_fit_codebook)
-
-    train = actions.add_parser(
-        "train-vocab",
-        help="train a WordPiece vocabulary",
-        description="Train a WordPiece vocabulary on text files and on datasets' texts. The file "
-        "is for data.tokenizer: {type: wordpiece, vocab: FILE}.",
-    )
-    train.add_argument(
-        "files",
-        nargs="*",
-        type=Path,
-        metavar="FILE",
-        help="UTF-8 text, a folder of *.txt, or *.jsonl with captions",
-    )
-    train.add_argument(
-        "--caption-key", default="caption", help="key of captions in *.jsonl (%(default)s)"
-    )
-    train.add_argument(
-        "--dataset",
-        nargs="+",
-        action="append",
-        default=[],
-        metavar=("NAME", "key=value"),
-        help="texts of a registered dataset with these options; may be given again",
-    )
-    train.add_argument(
-        "--texts", type=whole, default=20_000, help="of a dataset, at most (%(default)s)"
-    )
-    train.add_argument("--size", type=whole, required=True, help="number of tokens, at most")
-    train.add_argument("--out", type=Path, required=True, help="file to write (.txt)")
-    train.add_argument("--cased", action="store_true", help="keep upper case and accents")
-    train.add_argument(
-        "--used-only", action="store_true", help="drop pieces that these texts do not need"
-    )
-    train.set_defaults(run=run_train_vocab)
-
-
-def run_fit_codebook(arguments: argparse.Namespace) -> int:
-    """Fit a codebook and write its file.
-
-    Args:
-        arguments: As ``add_commands`` declares them.
-
-    Returns:
-        0 done, 1 the data does not serve, 2 the command line is refused.
-    """
-    try:
-        _check_out(arguments.out)
-        dataset = _open_dataset(arguments.dataset, arguments.options)
-    except ValueError as error:
-        print(f"flava data fit-codebook: {error}", file=sys.stderr)
-        return 2
-    from flava_plugin.data.fit_codebook import fit_codebook, write_codebook
-
-    try:
-        book, info = fit_codebook(
-            dataset,
-            codes=arguments.codes,
-            patch_size=arguments.patch_size,
-            image_size=arguments.image_size,
-            images=arguments.images,
-            seed=arguments.seed,
-            source=" ".join([arguments.dataset, *arguments.options]),
-        )
-    except (ValueError, OSError) as error:
-        print(f"flava data fit-codebook: {error}", file=sys.stderr)
-        return 1
-    write_codebook(arguments.out, book, info)
-    print(f"{arguments.out}: {len(book)} codes of {info.patch_size} x {info.patch_size} pixels")
-    return 0
-
-
-def run_train_vocab(arguments: argparse.Namespace) -> int:
-    """Train a vocabulary and write its file.
-
-    Args:
-        arguments: As ``add_commands`` declares them.
-
-    Returns:
-        0 done, 1 the texts do not serve, 2 the command line is refused.
-    """
-    try:
-        _check_out(arguments.out)
-        if not arguments.files and not arguments.dataset:
-            raise ValueError("no texts; name text files, or a dataset after --dataset")
-        datasets = [_open_dataset(name, options) for name, *options in arguments.dataset]
-        texts = [t for path in arguments.files for t in _file_texts(path, arguments.caption_key)]
-    except ValueError as error:
-        print(f"flava data train-vocab: {error}", file=sys.stderr)
-        return 2
-    from flava_plugin.data.wordpiece import train_vocab
-
-    try:
-        texts += [text for dataset in datasets for text in _texts(dataset, arguments.texts)]
-        tokens = train_vocab(
-            texts,
-            arguments.size,
-            lowercase=not arguments.cased,
-            used_only=arguments.used_only,
-        )
-    except (ValueError, OSError) as error:
-        print(f"flava data train-vocab: {error}", file=sys.stderr)
-        return 1
-    arguments.out.write_bytes(("\n".join(tokens) + "\n").encode())
-    print(f"{arguments.out}: {len(tokens)} tokens from {len(texts)} lines")
-    return 0
-
-
-def _check_out(path: Path) -> None:
-    if not path.resolve().parent.is_dir():
-        raise ValueError(f"--out {path}: no such folder; make it first")
-
-
-def _open_dataset(name: str, options: list[str]) -> Any:
-    """Build a dataset from ``key=value`` words; every error becomes a ValueError of one line."""
-    from pydantic import ValidationError
-
-    from flava_plugin import registry
-    from flava_plugin.strict_yaml import parse
-
-    given: dict[str, Any] = {}
-    if name not in registry.datasets.names() and Path(name).is_dir():
-        name, given = "image_folder", {"path": name}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals:
-            raise ValueError(f"'{option}' is no key=value; write such as path=photos")
-        given[key] = parse(value)
-    try:
-        return registry.datasets.build(name, **given)
-    except ValidationError as error:
-        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"dataset {name}: {'; '.join(problems)}") from error
-    except OSError as error:
-        raise ValueError(f"dataset {name}: {error}") from error
-
-
-def _file_texts(path: Path, caption_key: str) -> list[str]:
-    """Lines of a text file or of a folder's, or captions of JSON lines."""
-    if path.is_dir():
-        found = sorted(path.rglob("*.txt"))
-        if not found:
-            raise ValueError(f"{path}: holds no *.txt file")
-        return [line for file in found for line in _lines(file)]
-    if path.suffix != ".jsonl":
-        return _lines(path)
-    texts = []
-    for number, line in enumerate(_lines(path), start=1):
-        if line.strip():
-            texts += _captions(line, caption_key, f"{path}:{number}")
-    return texts
-
-
-def _captions(line: str, key: str, where: str) -> list[str]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: no JSON object on one line ({error})") from error
-    found = row.get(key) if isinstance(row, dict) else None
-    captions = [found] if isinstance(found, str) else found
-    if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
-        raise ValueError(f"{where}: '{key}' is no text nor a list of texts; set --caption-key")
-    return captions
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_bytes().decode("utf-8-sig").split("\n")
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no UTF-8 text ({error}); save it as UTF-8") from error
-
-
-def _texts(dataset: Any, count: int) -> Iterator[str]:
-    for index in range(min(count, len(dataset))):
-        text = dataset.read(index).text
-        if text:
-            yield text
+    for action in (
+        data_index,
+        data_pack,
+        data_check,
+        data_stats,
+        data_curate,
+        data_codes,
+        data_codebook,
+        data_vocab,
+    ):
+        action.add_action(actions)

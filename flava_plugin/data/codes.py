@@ -78,7 +78,8 @@ class Codes:
     def _opened(self, part: int) -> Any:
         path = self.folder / part_name(part)
         try:
-            return safe_open(path, framework="numpy").get_slice("codes")
+            file: Any = safe_open(path, framework="numpy")
+            return file.get_slice("codes")
         except (OSError, SafetensorError) as error:
             raise DamagedSampleError("no codes", f"{path}: {error}") from error
 

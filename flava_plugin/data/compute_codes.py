@@ -41,8 +41,8 @@ def refuse_chance(section: ImageSection) -> None:
     ]
     if chance:
         raise ValueError(
-            f"{' and '.join(chance)} choose another part of a picture each time, which stored codes "
-            "would not fit; set data.image.crop=null and data.image.flip=false, or go without codes"
+            f"{' and '.join(chance)} choose another part of a picture each time, which stored "
+            "codes would not fit; set data.image.crop=null and data.image.flip=false, or go without"
         )
 
 

@@ -7,12 +7,10 @@ import warnings
 import zlib
 from typing import Literal
 
-import torch
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from flava_plugin.data.damage import DamagedSampleError
-from flava_plugin.data.pictures import ORIENTATION, Pixels, to_rgb
+from flava_plugin.data.pictures import ORIENTATION, to_rgb
 from flava_plugin.sections_data import ImageSection
 
 # What PIL, datasets and damaged files raise (UnidentifiedImageError is an OSError; broken JSON and
@@ -78,31 +76,6 @@ def plain_jpeg(picture: Image.Image) -> bytes | None:
     except FAILURES:
         return None  # PIL meets it again, and says what it is
     return encoded
-
-
-def decode_by_torchvision(encoded: bytes, size: tuple[int, int]) -> Pixels | None:
-    """Decode a JPEG in RGB.
-
-    A stream that is broken inside may still decode, as by PIL; libjpeg then says so on standard
-    error, in a line.
-
-    Args:
-        encoded: Of ``plain_jpeg``.
-        size: Width and height that its header names.
-
-    Returns:
-        (H, W, 3) uint8, or None where PIL has to say what is wrong with the file.
-    """
-    # writable: torch warns of memory that is not, though nobody writes
-    data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
-    try:
-        pixels: torch.Tensor = decode_jpeg(data, ImageReadMode.RGB)  # type: ignore[assignment]
-    except (RuntimeError, AttributeError):  # the latter where it was built without JPEG
-        return None
-    if pixels.shape != (3, size[1], size[0]):
-        return None
-    array: Pixels = pixels.permute(1, 2, 0).numpy()
-    return array
 
 
 def warn_of_bombs(section: ImageSection | None) -> None:

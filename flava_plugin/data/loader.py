@@ -84,8 +84,8 @@ def load_steps(
         patch_grid: Patches of a side of the image.
         with_codebook: Whether the codebook's pictures are wanted.
         masked: Whether anything is hidden (fine-tuning hides nothing).
-        codes: The codebook's targets by source, of those that have some (``open_codes``).
         text_multiple: Texts are padded to a multiple of it, or to the longest that is allowed.
+        codes: The codebook's targets by source, of those that have some (``open_codes``).
 
     Returns:
         The steps, each cut into micro-batches of ``per_gpu_batch`` rows.

@@ -11,9 +11,10 @@ from PIL import Image, JpegImagePlugin
 from torch.nn.functional import interpolate
 
 from flava_plugin.data.damage import DamagedSampleError
-from flava_plugin.data.decoding import decode, decode_by_torchvision, plain_jpeg
+from flava_plugin.data.decoding import decode, plain_jpeg
 from flava_plugin.data.pictures import Box, Pixels, as_pixels, choose_box, resized, views
 from flava_plugin.data.randomness import generator
+from flava_plugin.data.torchvision_jpeg import decode_by_torchvision
 from flava_plugin.sections_data import ImageSection
 from flava_plugin.types import Key
 

@@ -13,11 +13,12 @@ import pytest
 from jpeg_photographs import NAMES, as_jpeg, photograph
 from PIL import Image
 
-from flava_plugin.data import decoding, look
+from flava_plugin.data import look, torchvision_jpeg
 from flava_plugin.data.damage import DamagedSampleError
-from flava_plugin.data.decoding import decode, decode_by_torchvision, plain_jpeg
+from flava_plugin.data.decoding import decode, plain_jpeg
 from flava_plugin.data.look import Look
 from flava_plugin.data.reading import attempt, read
+from flava_plugin.data.torchvision_jpeg import decode_by_torchvision
 from flava_plugin.sections_data import ImageSection
 from flava_plugin.types import Key, Sample
 
@@ -119,7 +120,7 @@ def test_torchvision_without_jpeg_leaves_it_to_pil(monkeypatch):
     def unbuilt(*_):
         raise RuntimeError("decode_jpeg: torchvision not compiled with libjpeg support")
 
-    monkeypatch.setattr(decoding, "decode_jpeg", unbuilt)
+    monkeypatch.setattr(torchvision_jpeg, "decode_jpeg", unbuilt)
     assert all(np.array_equal(a, b) for a, b in zip(views(PHOTO), wanted, strict=True))
 
 

@@ -185,3 +185,13 @@ def test_a_flat_folder_is_no_imagenet(tmp_path: Path) -> None:
     picture(tmp_path / "train" / "cats" / "1.JPEG")
     with pytest.raises(ValueError, match="'cats' is none"):
         build("imagenet", path=tmp_path)
+
+
+def test_null_leaves_a_source_out(tmp_path: Path) -> None:
+    sources = nine(tmp_path)
+    two = {name: sources[name] for name in ("cc3m", "sbu")}
+    joined = build("pmd", sources={name: two.get(name) for name in sources})
+    assert joined.names == tuple(name for name in sources if name in two)
+    assert set(joined.coverage) == set(two)
+    with pytest.raises(ValueError, match="all are null"):
+        build("pmd", sources=dict.fromkeys(sources))

@@ -38,7 +38,7 @@ PAPER: Mapping[str, float] = {
 (arXiv 2112.04482v3), as a third party transcribed it."""
 
 
-def pmd(*, sources: Annotated[dict[str, DatasetSpec], Field(min_length=1)]) -> JoinedPairs:
+def pmd(*, sources: Annotated[dict[str, DatasetSpec | None], Field(min_length=1)]) -> JoinedPairs:
     """Sets of pairs joined end to end, each in proportion to its size, as PMD joins its nine.
 
     Any registered datasets may be joined, shards included. ``extra`` has ``source``, the name of
@@ -48,7 +48,8 @@ def pmd(*, sources: Annotated[dict[str, DatasetSpec], Field(min_length=1)]) -> J
     visual_genome, wit, cc12m, redcaps and yfcc100m.
 
     Args:
-        sources: Sets by name, each ``{type: cc3m, path: ...}`` with the options of its type.
+        sources: Sets by name, each ``{type: cc3m, path: ...}`` with the options of its type; null
+            leaves one out.
 
     Returns:
         The dataset.
@@ -56,13 +57,16 @@ def pmd(*, sources: Annotated[dict[str, DatasetSpec], Field(min_length=1)]) -> J
     Raises:
         ValueError: A set cannot be built; the text names it.
     """
+    chosen = {name: spec for name, spec in sources.items() if spec is not None}
+    if not chosen:
+        raise ValueError("sources: all are null; name one at least")
     built = {}
-    for name, spec in sources.items():
+    for name, spec in chosen.items():
         try:
             built[name] = registry.datasets.build(spec.type, **spec.options)
         except ValueError as error:
             raise ValueError(f"sources.{name}: {error}") from error
-    joined = JoinedPairs(built, {name: spec.type for name, spec in sources.items()})
+    joined = JoinedPairs(built, {name: spec.type for name, spec in chosen.items()})
     joined.log()
     return joined
 

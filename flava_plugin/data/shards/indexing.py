@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +26,7 @@ from flava_plugin.data.shards.index_file import (
     write_index,
 )
 from flava_plugin.data.shards.manifest import Manifest, ShardEntry, gather
+from flava_plugin.data.spreading import Tick, spread
 from flava_plugin.types import Modality
 
 
@@ -50,6 +49,14 @@ class Indexed:
     passed: tuple[str, ...] = ()
     passed_over: int = 0
     kept: bool = False
+
+
+class _Bench(NamedTuple):
+    """What every tar is indexed with."""
+
+    folder: Path
+    kind: Modality
+    caption_key: str
 
 
 Progress = Callable[[Indexed, int], None]
@@ -195,28 +202,9 @@ def _counts(rows: bytes, kind: Modality) -> dict[str, int]:
 def _index_all(
     folder: Path, names: Sequence[str], kind: Modality, caption_key: str, jobs: int
 ) -> Iterator[Indexed]:
-    if jobs < 2 or len(names) < 2:
-        for name in names:
-            yield index_tar(folder, name, kind, caption_key)
-        return
-    # not forked: the caller may have threads, whose locks a fork would copy as they stand
-    with ProcessPoolExecutor(min(jobs, len(names)), get_context("spawn")) as pool:
-        waiting = iter(names)
-        running = {
-            pool.submit(index_tar, folder, name, kind, caption_key)
-            for _, name in zip(range(4 * jobs), waiting, strict=False)
-        }
-        try:
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for _, name in zip(range(len(done)), waiting, strict=False):
-                    running.add(pool.submit(index_tar, folder, name, kind, caption_key))
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool as error:
-            raise OSError(
-                f"{folder}: a process that indexed was killed, for want of memory as a rule; "
-                "run again with fewer jobs, it goes on where it was"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    bench = _Bench(folder, kind, caption_key)
+    return spread(_index_one, bench, names, jobs=min(jobs, len(names)), tick=lambda number: None)
+
+
+def _index_one(bench: _Bench, name: str, _: Tick) -> Indexed:
+    return index_tar(bench.folder, name, bench.kind, bench.caption_key)
