@@ -27,11 +27,24 @@ def write_text(path: Path, text: str) -> None:
 
     Args:
         path: The file; its folder exists.
-        text: What it will hold.
+        text: What it will hold, in UTF-8.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes, *, mtime_ns: int | None = None) -> None:
+    """Replace a file whole: a reader sees the old bytes or the new ones, never a part.
+
+    Args:
+        path: The file; its folder exists.
+        data: What it will hold.
+        mtime_ns: The time of change that it shall bear; None for now.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
+        if mtime_ns is not None:
+            os.utime(temporary, ns=(mtime_ns, mtime_ns))
         sync(temporary)
         temporary.replace(path)
     except BaseException:

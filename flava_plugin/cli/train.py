@@ -48,6 +48,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         stream=sys.stderr,
     )
 
+    from flava_plugin.data.damage import StoreError
     from flava_plugin.data.reading import UnreadableDataError
     from flava_plugin.train.leaving import leave_at_once
     from flava_plugin.train.loop import train
@@ -67,7 +68,14 @@ def run_train(arguments: argparse.Namespace) -> int:
         raise
     except ValueError as error:  # what only the built parts can refuse, such as the batch's cut
         raise RecipeError(str(error).splitlines()) from error
-    except (ArithmeticError, OSError, LostClaimError, LostRankError, UnreadableDataError) as error:
+    except (
+        ArithmeticError,
+        OSError,
+        LostClaimError,
+        LostRankError,
+        StoreError,
+        UnreadableDataError,
+    ) as error:
         print(f"flava: {error}", file=sys.stderr)
         return 1
     leave_at_once()

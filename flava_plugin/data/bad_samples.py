@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 REMEMBERED = 10_000
 """Samples remembered one by one; a run that meets more counts each as often as it meets it."""
 
+NAMED = 20
+"""Samples of each source and reason that the log names; then every one that doubles the number."""
+
 
 class BadSamples:
     """The unreadable samples of a run, each counted once however often it is met.
@@ -53,10 +56,7 @@ class BadSamples:
                 seen.add(record.index)
             self._counts[record.source, record.reason] += 1
             self._examples.setdefault((record.source, record.reason), record)
-            logger.warning(
-                "data.sources.%s: sample %d cannot be read and is replaced: %s %s",
-                *(record.source, record.index, record.reason, record.detail),
-            )
+            self._tell(record, self._counts[record.source, record.reason])
         if len(self) > max(self.budget, self.share * rows):
             raise UnreadableDataError(self._message(rows))
 
@@ -99,6 +99,17 @@ class BadSamples:
         self._seen = {source: set(seen) for source, seen in state["seen"].items()}
         examples = [BadSample(*record) for record in state["examples"]]
         self._examples = {(record.source, record.reason): record for record in examples}
+
+    def _tell(self, record: BadSample, number: int) -> None:
+        """Name a sample in the log, unless the log would be full of its kind."""
+        if number > NAMED and number & (number - 1):
+            return
+        more = "; more of the kind are only counted, in data.json" if number == NAMED else ""
+        logger.warning(
+            "data.sources.%s: sample %d cannot be read and is replaced: %s (number %d), %s%s",
+            *(record.source, record.index, record.reason, number, record.detail or "no more said"),
+            more,
+        )
 
     def _message(self, rows: int) -> str:
         allowed = f"data.bad_samples: {self.budget}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flava_plugin.data.order import Row
-from flava_plugin.data.reading import attempt
+from flava_plugin.data.reading import attempt, raise_of_the_machine
 from flava_plugin.types import Dataset, Sample
 
 
@@ -53,7 +53,8 @@ class Captions:
         if hasattr(self.dataset, "read_text"):
             try:
                 text: str | None = self.dataset.read_text(index)
-            except (OSError, ValueError):
+            except (OSError, ValueError) as error:
+                raise_of_the_machine(error)
                 return None  # counted where the sample itself is read
             return text
         sample, _ = attempt(self.dataset, self.source, index, "pair")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,9 +78,15 @@ def compute_codes(
     about = about_codes(dataset, section, codebook)
     listed = folder / LIST
     if listed.exists():
-        old = json.loads(listed.read_text(encoding="utf-8"))
-        if {key: old.get(key) for key in about} != about:
+        try:
+            old = json.loads(listed.read_text(encoding="utf-8"))
+            same = {key: old[key] for key in about} == about
+        except (ValueError, KeyError, TypeError, RecursionError):  # nor is it a list of codes
+            same = False
+        if not same:
             raise ValueError(f"{folder}: holds codes of something else; name another folder")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: is no folder of codes, nor an empty one; name another")
     folder.mkdir(parents=True, exist_ok=True)
     durable.write_text(listed, json.dumps({**about, "patches": 0, "complete": False}) + "\n")
     codebook = codebook.to(device).eval()
@@ -100,7 +105,7 @@ def compute_codes(
             progress(len(chosen))
         patches = max((codes.shape[1] for codes in found), default=0)
         whole = [codes if codes.size else np.full((len(codes), patches), NONE) for codes in found]
-        _write(path, save({"codes": np.concatenate(whole).astype(np.int32)}))
+        durable.write_bytes(path, save({"codes": np.concatenate(whole).astype(np.int32)}))
     done = {**about, "patches": _patches(folder), "complete": True}
     durable.write_text(listed, json.dumps(done) + "\n")
     return +faults
@@ -158,18 +163,6 @@ def _patches(folder: Path) -> int:
 
 
 def _shapes(folder: Path) -> Iterator[list[int]]:
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.glob(f"{'[0-9]' * 8}.safetensors")):
         with safe_open(path, framework="numpy") as file:
             yield file.get_slice("codes").get_shape()
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{durable.TEMPORARY}{path.name}-{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        durable.sync(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    durable.sync(path.parent)

@@ -9,12 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.utils import data as torch_data
 from torch.utils.data import DataLoader
 
 from flava_plugin.data.codes import Codes
 from flava_plugin.data.collate import Padding, split
+from flava_plugin.data.damage import StoreError
 from flava_plugin.data.mixture import source_at
 from flava_plugin.data.ordering import footprint
+from flava_plugin.data.reading import UnreadableDataError
 from flava_plugin.data.steps import Step, Steps, micro_batch_rows
 from flava_plugin.data.tokenizer import Tokenizer
 from flava_plugin.sections import MixtureSection
@@ -33,7 +36,7 @@ class Loader:
         padding: How the texts of a micro-batch are padded.
     """
 
-    def __init__(self, reader: DataLoader[Step], rows: int, padding: Padding) -> None:
+    def __init__(self, reader: DataLoader[Step | Exception], rows: int, padding: Padding) -> None:
         self.reader = reader
         self.rows = rows
         self.padding = padding
@@ -45,8 +48,38 @@ class Loader:
     def __iter__(self) -> Iterator[Step]:
         """Read the steps."""
         for step in self.reader:
+            if isinstance(step, Exception):
+                raise step
             parts = (split(whole, self.rows, self.padding) for whole in step.micro_batches)
             yield replace(step, micro_batches=[part for each in parts for part in each])
+
+
+class Told(torch_data.Dataset[Step | Exception]):
+    """Steps, or the error that ends the run, as it is.
+
+    What a worker raises reaches the training process as an error whose text is the worker's
+    traceback, which buries the one line that helps.
+
+    Args:
+        steps: What is read.
+    """
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+
+    def __getitem__(self, step: int) -> Step | Exception:
+        """Read a step.
+
+        Args:
+            step: Its number.
+
+        Returns:
+            The step, or why it cannot be read; mistakes in code are raised.
+        """
+        try:
+            return self.steps[step]
+        except (OSError, StoreError, UnreadableDataError) as error:
+            return error
 
 
 def load_steps(
@@ -116,7 +149,7 @@ def load_steps(
     if section.workers:
         parallel = {"prefetch_factor": section.prefetch, "persistent_workers": True}
     reader = DataLoader(
-        steps,
+        Told(steps),
         batch_size=None,
         sampler=range(first, last),
         num_workers=section.workers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,18 @@ TRIES = 32
 
 NEAR = 8
 """Of these, tries within the sample's own shard."""
+
+OF_WHOLE_SHARDS = frozenset({"missing shard", "truncated tar", "damaged index"})
+"""What befalls a shard as a rule: near substitutes would fail like the sample, and be counted."""
+
+OF_THE_MACHINE = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+)
+"""Numbers of errors that no file is to blame for. They end the run, which goes on from its last
+checkpoint: a substitute would make the order depend on the machine's state."""
+
+DETAIL = 300
+"""Characters of a message that are kept."""
 
 
 class UnreadableDataError(RuntimeError):
@@ -71,7 +84,8 @@ def read(
     if fault is None:
         return sample, []
     faults = [fault]
-    for index in _substitutes(dataset, key, seed):
+    near = fault.reason not in OF_WHOLE_SHARDS
+    for index in _substitutes(dataset, key, seed, near=near):
         sample, fault = attempt(dataset, key.source, index, modality, look, codes)
         if fault is None:
             return sample, faults
@@ -83,14 +97,14 @@ def read(
     )
 
 
-def _substitutes(dataset: Dataset, key: Key, seed: int) -> list[int]:
+def _substitutes(dataset: Dataset, key: Key, seed: int, *, near: bool) -> list[int]:
     """Indices to try in a sample's place: some of its own shard, which is at hand, then any."""
     draws = uniform(key_of(seed, "substitute", *key)[0], np.arange(TRIES))
     anywhere: list[int] = (draws * len(dataset)).astype(np.int64).tolist()
-    if not hasattr(dataset, "neighbours"):
+    if not near or not hasattr(dataset, "neighbours"):
         return anywhere
-    near: range = dataset.neighbours(key.index)
-    return [near[int(draw * len(near))] for draw in draws[:NEAR]] + anywhere[NEAR:]
+    shard: range = dataset.neighbours(key.index)
+    return [shard[int(draw * len(shard))] for draw in draws[:NEAR]] + anywhere[NEAR:]
 
 
 def attempt(
@@ -113,13 +127,18 @@ def attempt(
 
     Returns:
         The sample and None; or an empty sample and what was wrong.
+
+    Raises:
+        OSError: The machine is at its limits, or a network file system does not answer.
     """
     with warnings.catch_warnings():
         warn_of_bombs(look.section if look is not None else None)
         try:
             sample = dataset.read(index)
         except FAILURES as error:
-            return Sample(), _bad(source, index, error)
+            raise_of_the_machine(error)
+            placed = isinstance(error, DamagedSampleError)
+            return Sample(), _bad(source, index, error, "" if placed else _name(dataset, index))
         if modality != "text":
             picture = sample.image
             if picture is None:
@@ -132,12 +151,40 @@ def attempt(
                 if codes is not None:
                     sample = replace(sample, codes=codes.of(index))
             except (DamagedSampleError, OSError) as error:  # any other is a mistake in code
-                return Sample(), _bad(source, index, error)
+                raise_of_the_machine(error)
+                return Sample(), _bad(source, index, error, _name(dataset, index))
     if modality != "image" and not (sample.text or "").strip():
         return Sample(), BadSample(source, index, "empty text")
     return sample, None
 
 
-def _bad(source: str, index: int, error: Exception) -> BadSample:
+def raise_of_the_machine(error: Exception) -> None:
+    """Pass on an error that no sample is to blame for.
+
+    Args:
+        error: What reading one raised.
+
+    Raises:
+        OSError: It is one of ``OF_THE_MACHINE``.
+    """
+    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+        raise error
+
+
+def _bad(source: str, index: int, error: Exception, name: str) -> BadSample:
     detail = error.detail if isinstance(error, DamagedSampleError) else str(error)
-    return BadSample(source, index, reason_of(error), detail[:200])
+    if name and name not in detail:
+        detail = f"{name}: {detail}"
+    # names of members are anybody's words, and this goes to terminals
+    said = "".join(sign if sign.isprintable() else "\ufffd" for sign in detail[:DETAIL])
+    return BadSample(source, index, reason_of(error), said)
+
+
+def _name(dataset: Dataset, index: int) -> str:
+    """How a dataset calls a sample whose picture is at fault; empty where it does not say."""
+    if not hasattr(dataset, "read_raw"):
+        return ""
+    try:
+        return str(dataset.read_raw(index).name)
+    except FAILURES:
+        return ""

@@ -40,6 +40,11 @@ class DataLog:
         self.world = world
         self.bad = BadSamples(section.bad_samples, section.bad_share)
         self.incidents: Counter[str] = Counter()
+        # met by this process when it opened the datasets; workers read on and count their own
+        self._opening: Counter[str] = Counter()
+        for each in datasets.values():
+            if hasattr(each, "take_incidents"):
+                self._opening.update(each.take_incidents())
 
     def flags(self, step: Step) -> Tensor:
         """Tell the other ranks whether this one has something to note.
@@ -50,7 +55,8 @@ class DataLog:
         Returns:
             (2,) samples that could not be read, and incidents; to be summed over ranks.
         """
-        return torch.tensor([float(len(step.bad)), float(sum(step.incidents.values()))])
+        incidents = sum(step.incidents.values()) + self._opening.total()
+        return torch.tensor([float(len(step.bad)), float(incidents)])
 
     def note(self, step: Step, flags: Tensor) -> None:
         """Count what all ranks have met in a step.
@@ -64,11 +70,11 @@ class DataLog:
         """
         if not flags.any():
             return
-        records: list[tuple[list[BadSample], dict[str, int]]] = [([], {})] * self.world.size
+        own = (step.bad, dict(self._opening + Counter(step.incidents)))
+        self._opening.clear()
+        records: list[tuple[list[BadSample], dict[str, int]]] = [own] * self.world.size
         if self.world.size > 1:
-            dist.all_gather_object(records, (step.bad, dict(step.incidents)))
-        else:
-            records = [(step.bad, dict(step.incidents))]
+            dist.all_gather_object(records, own)
         for _, incidents in records:
             self.incidents.update(incidents)
         rows = (step.step + 1) * self.section.global_batch
@@ -94,7 +100,7 @@ class DataLog:
             Plain lists and strings, for JSON.
         """
         return {
-            "sources": {name: fingerprint(each) for name, each in self.datasets.items()},
+            "sources": {name: self._mark(name) for name in self.datasets},
             "bad_samples": self.bad.state(),
             "incidents": dict(self.incidents),
         }
@@ -111,15 +117,22 @@ class DataLog:
         """
         changed = [
             f"data.sources.{name}.dataset: has changed since the checkpoint was written "
-            f"({state['sources'][name]} then, {fingerprint(each)} now); bring the old files back, "
-            "or set another run_dir to start anew (init.run takes the weights along)"
-            for name, each in self.datasets.items()
-            if state["sources"].get(name, "") != fingerprint(each)
+            f"({state['sources'].get(name)} then, {self._mark(name)} now); bring the old files "
+            "back, or set another run_dir to start anew (init.run takes the weights along)"
+            for name in self.datasets
+            if state["sources"].get(name) != self._mark(name)
         ]
         if changed:
             raise ValueError("\n".join(changed))
         self.bad.load_state(state["bad_samples"])
         self.incidents = Counter(state["incidents"])
+
+    def _mark(self, name: str) -> str:
+        """A source's fingerprint; of a dataset without one, where it is, lest another be taken."""
+        dataset = self.datasets[name]
+        place = self.section.sources[name].dataset.options.get("path")
+        said = fingerprint(dataset)
+        return said if hasattr(dataset, "fingerprint") or not place else f"{said} of {place}"
 
     def write(self, run_dir: Path) -> None:
         """Write ``data.json``: what each source held, what could not be read, how fetching went.

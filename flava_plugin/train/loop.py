@@ -13,7 +13,7 @@ import logging
 import math
 import shlex
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -142,6 +142,8 @@ def train(recipe: Recipe) -> None:
         if writes:
             run_folder.describe(run_dir, recipe.to_yaml())
             data_log.write(run_dir)
+            # and again however it ends: over too much damage above all
+            stack.callback(_write_claimed, data_log, run_dir, token)
         log = stack.enter_context(
             MetricLog(
                 run_dir,
@@ -224,15 +226,21 @@ def train(recipe: Recipe) -> None:
                     "recipe": plain,
                 }
                 saver.save(strategy, done, state, best=is_best)
+                if writes:
+                    data_log.write(run_dir)
                 if stop or done == steps:
                     saver.finish()
             if stop and done < steps:
                 request.hand_over(stop)
                 resume = shlex.join(["flava", "train", str(run_dir / "recipe.yaml")])
                 raise Stopped(stop, done, resume)
-        if writes:
-            data_log.write(run_dir)
         logger.info("%d steps done in %.0f s: %s", steps, log.seconds, run_dir)
+
+
+def _write_claimed(data_log: DataLog, run_dir: Path, token: str) -> None:
+    with suppress(run_folder.LostClaimError):  # the file is another process's by then
+        run_folder.keep_claim(run_dir, token)
+        data_log.write(run_dir)
 
 
 def _evaluate(

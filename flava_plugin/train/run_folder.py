@@ -18,6 +18,7 @@ import platform
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,16 @@ CHANGEABLE = (
     "data.per_gpu_batch",
     "data.workers",
     "data.prefetch",
+    "data.sources.*.codes",
+    "data.sources.*.dataset.cache",
+    "data.sources.*.dataset.path",
+    "data.sources.*.dataset.selection",
 )
-"""What may differ when a run goes on: none of it says what is learnt from which data."""
+"""What may differ when a run goes on: none of it says what is learnt from which data.
+
+Files may have moved: that they are the same ones is seen by their fingerprint (train/data_log.py),
+and codes say of what they were made (data/codes.py).
+"""
 
 
 class LostClaimError(RuntimeError):
@@ -161,4 +170,4 @@ def _show(leaves: Mapping[str, Any], path: str) -> str:
 
 
 def _changeable(path: str) -> bool:
-    return any(path == name or path.startswith(name + ".") for name in CHANGEABLE)
+    return any(fnmatchcase(path, name) or fnmatchcase(path, f"{name}.*") for name in CHANGEABLE)

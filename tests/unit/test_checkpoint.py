@@ -237,6 +237,11 @@ def test_every_change_of_a_recipe_is_named_but_those_that_may_be() -> None:
     saved = {"steps": 10, "seed": 0, "optim": {"lr": 0.1, "betas": [0.9, 0.999]}, "init": None}
     allowed = saved | {"steps": 20, "threads": 2, "checkpoint": {"every": 5}}
     assert run_folder.changes(saved, allowed) == []
+    moved = [
+        {"data": {"sources": {"a": {"dataset": {"type": "x", "path": place, "cache": cache}}}}}
+        for place, cache in (("/old", {"folder": "/tmp/1", "gib": 5}), ("/new", None))
+    ]
+    assert run_folder.changes(*moved) == [], "their fingerprint says whether they are the same"
     now = allowed | {"seed": 1, "optim": {"lr": 0.1, "betas": [0.9, 0.98]}, "data": {"workers": 1}}
     assert run_folder.changes(saved, now) == [
         "optim.betas: [0.9, 0.999] in the checkpoint, [0.9, 0.98] now",

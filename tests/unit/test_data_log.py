@@ -54,6 +54,37 @@ def test_the_budget_grows_with_the_rows_read():
         log.note(step(1, [4]), torch.ones(2))
 
 
+def test_what_happened_while_the_data_were_opened_is_counted_once():
+    class Remote(Pairs):
+        told = {"wrong bytes": 2}
+
+        def take_incidents(self):
+            told, self.told = self.told, {}
+            return told
+
+    log = DataLog(
+        section(), {"pairs": Remote(4), "sentences": Pairs(5), "pictures": Pairs(6)}, WORLD
+    )
+    for each in (step(stalled=1), step()):
+        flags = log.flags(each)
+        log.note(each, flags)
+    assert flags.tolist() == [0, 0]
+    assert log.incidents == {"wrong bytes": 2, "stalled": 1}
+
+
+def test_data_without_a_fingerprint_must_stay_where_they_were():
+    sources = section().model_dump()["sources"]
+    log, moved = (
+        make(sources=sources | {"pairs": sources["pairs"] | {"dataset": {"type": "x", "path": at}}})
+        for at in ("/a", "/b")
+    )
+    with pytest.raises(ValueError, match=r"pairs\.dataset: .*4 samples of /a then, .* of /b now"):
+        moved.load_state(log.state())
+    for each in (log, moved):
+        each.datasets["pairs"].fingerprint = "abc"
+    moved.load_state(log.state())
+
+
 def test_other_data_than_the_checkpoints_are_refused():
     log = make()
     log.datasets["pairs"].fingerprint = "abc"

@@ -7,6 +7,7 @@ import torch
 from data_stubs import LetterTokenizer, Pairs, Pictures, Sentences, section
 
 from flava_plugin.data.loader import load_steps, start_worker
+from flava_plugin.data.reading import UnreadableDataError
 from flava_plugin.sections import MixtureSection
 from flava_plugin.types import Sample
 
@@ -128,6 +129,15 @@ def test_workers_hand_over_as_many_tensors_however_many_micro_batches():
     assert len(loader) == LAST
     assert [len(step.micro_batches) for step in loader.reader] == [1] * LAST
     assert [len(step.micro_batches) for step in loader] == [8] * LAST
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_ends_a_run_arrives_as_it_was_said(workers):
+    loader = load(section(workers=workers), pairs=Pairs(9, bad=range(9)))
+    with pytest.raises(UnreadableDataError) as raised:
+        list(loader)
+    assert str(raised.value).startswith("data.sources.pairs: sample ")
+    assert "Traceback" not in str(raised.value)
 
 
 def test_another_seed_gives_other_batches(alone):

@@ -1,3 +1,4 @@
+import errno
 import json
 import warnings
 from io import BytesIO
@@ -7,7 +8,11 @@ from data_stubs import Pairs
 from PIL import Image
 
 from flava_plugin.data.bad_samples import BadSamples
+from flava_plugin.data.captions import Captions
+from flava_plugin.data.damage import DamagedSampleError
+from flava_plugin.data.order import Row
 from flava_plugin.data.reading import TRIES, BadSample, UnreadableDataError, attempt, read
+from flava_plugin.data.shards.raw import RawSample
 from flava_plugin.types import Key, Sample
 
 
@@ -156,3 +161,65 @@ def test_substitutes_come_from_the_same_shard_first():
         assert len(faults) == 1 and sample.extra["index"] in range(20, 30)
     sample, faults = read(Shards(100, bad=range(20, 30)), Key("s", 0, 22), "pair", 0)
     assert len(faults) == 1 + 8 and sample.extra["index"] not in range(20, 30)
+
+
+class Shards(Pairs):
+    """Shards of ten; what is bad is so for a reason of the whole shard."""
+
+    reason = "missing shard"
+
+    def neighbours(self, index):
+        return range(index // 10 * 10, index // 10 * 10 + 10)
+
+    def read(self, index, /):
+        if index in self.bad:
+            raise DamagedSampleError(self.reason, "x.tar")
+        return super().read(index)
+
+
+@pytest.mark.parametrize("reason", ["missing shard", "truncated tar", "damaged index"])
+def test_no_substitute_is_sought_in_a_shard_that_is_gone(reason):
+    dataset = Shards(100, bad=range(20, 30))
+    dataset.reason = reason
+    found = [read(dataset, Key("s", 0, index), "pair", 0) for index in range(20, 30)]
+    assert sum(len(faults) for _, faults in found) < 20
+    assert all(sample.extra["index"] not in range(20, 30) for sample, _ in found)
+
+
+def test_a_picture_at_fault_is_named_by_its_dataset():
+    class Named(Pairs):
+        def read(self, index, /):
+            return Sample(image=Image.open(BytesIO(JPEG[:900])), text="a")
+
+        def read_raw(self, index):
+            return RawSample(name=f"7.tar:\x1b[2J{index}.jpg")
+
+    _, fault = attempt(Named(3), "s", 1, "pair")
+    assert fault.reason == "broken picture"
+    assert fault.detail.startswith("7.tar:\ufffd[2J1.jpg: "), "and nothing steers a terminal"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE])
+def test_what_the_machine_is_to_blame_for_is_no_damage(number):
+    class Limited(Pairs):
+        def read(self, index, /):
+            raise OSError(number, "not now")
+
+        def read_text(self, index):
+            raise OSError(number, "not now")
+
+    with pytest.raises(OSError, match="not now"):
+        read(Limited(3), Key("s", 0, 0), "pair", 0)
+    row = Row(Key("s", 0, 0), negative=True, candidates=(Key("s", 0, 1),))
+    with pytest.raises(OSError, match="not now"):
+        Captions(Limited(3), "s").wrong_for(Sample(text="a"), row)
+
+
+def test_a_flood_of_damage_does_not_fill_the_log(caplog):
+    bad = BadSamples(budget=5000)
+    bad.add(BadSample("a", index, "OSError") for index in range(3000))
+    bad.add([BadSample("b", 1, "OSError", "y"), BadSample("a", 4000, "empty text")])
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 20 + 7 + 2, "32, 64 and so on to 2048"
+    assert "number 20" in lines[19] and "data.json" in lines[19]
+    assert bad.counts()["a"]["OSError"] == 3000

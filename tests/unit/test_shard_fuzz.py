@@ -97,8 +97,7 @@ def tree(folder: Path) -> set[str]:
 @pytest.fixture
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder inside another one, in which nothing else may appear."""
-    for module in ("index_file", "manifest", "selection"):  # a disk is not what is tried
-        monkeypatch.setattr(f"flava_plugin.data.shards.{module}.sync", lambda path: None)
+    monkeypatch.setattr("flava_plugin.durable.sync", lambda path: None)
     folder = tmp_path / "data"
     folder.mkdir()
     outside = set(tmp_path.iterdir())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Fault = Literal["broken line", "text is not UTF-8", "unsafe name", "ambiguous name"]
+Fault = Literal[
+    "broken line", "text is not UTF-8", "unsafe name", "ambiguous name", "unknown label"
+]
 """What is wrong with a line itself; these count against the budget of broken lines."""
 
 Filter = Literal[
@@ -17,11 +19,13 @@ Filter = Literal[
     "too few words",
     "other split",
     "no photograph",
+    "no label",
+    "further caption",
 ]
 """Why a sound line is left out; the user's choice or the data's nature, and counted."""
 
 FAULTS: frozenset[str] = frozenset(
-    {"broken line", "text is not UTF-8", "unsafe name", "ambiguous name"}
+    {"broken line", "text is not UTF-8", "unsafe name", "ambiguous name", "unknown label"}
 )
 
 

@@ -75,8 +75,13 @@ class Claim:
             raise
 
     def finish(self) -> None:
-        """Give the written file its name."""
+        """Give the written file its name.
+
+        It has its final length from the start, so after a crash of the machine nothing would tell
+        a file whose bytes never reached the disk from a whole one.
+        """
         os.ftruncate(self._handle, os.lseek(self._handle, 0, os.SEEK_CUR))
+        os.fsync(self._handle)
         self.temporary.replace(self.final)
 
     def release(self) -> None:

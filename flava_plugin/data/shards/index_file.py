@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from hashlib import blake2b
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flava_plugin.data.damage import DamagedSampleError, Reason
-from flava_plugin.durable import TEMPORARY, sync
+from flava_plugin.durable import write_bytes
 from flava_plugin.types import Modality
 
 SUFFIX = ".idx"
@@ -217,14 +216,4 @@ def write_index(tar: Path, data: bytes, mtime_ns: int) -> None:
         data: What ``encode_index`` gave.
         mtime_ns: The tar's time of change.
     """
-    final = tar.with_name(tar.name + SUFFIX)
-    temporary = final.with_name(f"{TEMPORARY}{final.name}-{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        os.utime(temporary, ns=(mtime_ns, mtime_ns))
-        sync(temporary)
-        temporary.replace(final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(final.parent)
+    write_bytes(tar.with_name(tar.name + SUFFIX), data, mtime_ns=mtime_ns)

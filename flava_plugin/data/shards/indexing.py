@@ -110,18 +110,16 @@ def find_tars(folder: Path) -> list[str]:
         folder: The folder.
 
     Returns:
-        Their paths below it, sorted; hidden files are none.
+        Their paths below it, sorted; hidden files, and those in hidden folders, are none.
 
     Raises:
         ValueError: There is no such folder, no tar, or a name that is no text.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; give a folder of *.tar")
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*.tar")
-        if not path.name.startswith(".") and path.is_file()
-    )
+    found = (path for path in folder.rglob("*.tar") if path.is_file())
+    names = sorted(path.relative_to(folder).as_posix() for path in found)
+    names = [name for name in names if not any(p.startswith(".") for p in name.split("/"))]
     for name in names:
         if "\\" in name or name != name.encode("utf-8", "replace").decode():
             raise ValueError(f"{folder}: {name!a} has a name with odd characters; rename it")

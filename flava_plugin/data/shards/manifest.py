@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from safetensors.numpy import load, save
 from flava_plugin.data.damage import DamagedSampleError
 from flava_plugin.data.shards.index_file import WAY_OUT
 from flava_plugin.data.shards.sorted_header import sort_header
-from flava_plugin.durable import TEMPORARY, sync
+from flava_plugin.durable import write_bytes
 from flava_plugin.types import Modality
 
 NAME = "shards.index"
@@ -159,15 +158,7 @@ class Manifest:
         Args:
             folder: Where the tars lie.
         """
-        temporary = folder / f"{TEMPORARY}{NAME}-{os.getpid()}"
-        try:
-            temporary.write_bytes(self.encode())
-            sync(temporary)
-            temporary.replace(folder / NAME)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync(folder)
+        write_bytes(folder / NAME, self.encode())
 
 
 def gather(

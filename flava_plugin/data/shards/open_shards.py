@@ -1,7 +1,10 @@
-"""The few tars a process holds open, the longest unused closed first."""
+"""The few tars a process holds open over all its sources, the longest unused closed first."""
 
 from __future__ import annotations
 
+import sys
+import weakref
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,29 @@ from flava_plugin.data.shards.open_shard import OpenShard
 from flava_plugin.data.shards.selection import Selection
 from flava_plugin.data.shards.store import Store
 
-MOST_OPEN = 32
-"""Tars held open by each process: two files each, and systems allow 1,024 as a rule."""
+MOST_OPEN = 128
+"""Tars held open by a process at most, two files each; see ``most_open``."""
+
+# Whose shard, and which; the longest unused first. A recipe may have a dozen sources, and what the
+# system allows, it allows them together.
+_used: dict[tuple[int, int], weakref.ref[OpenShards]] = {}
+
+
+@cache
+def most_open() -> int:
+    """Count the tars that this process holds open: a quarter of the files that it may, at most.
+
+    The rest is left to what workers hand over, every tensor of which is an open file.
+
+    Returns:
+        ``MOST_OPEN``, which is a quarter of the usual 1,024 files, or less where fewer are allowed.
+    """
+    if sys.platform == "win32":
+        return MOST_OPEN
+    import resource
+
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_OPEN if allowed < 0 else max(2, min(MOST_OPEN, allowed // 8))
 
 
 class OpenShards:
@@ -39,6 +63,7 @@ class OpenShards:
         self.store = store
         self.manifest = manifest
         self.selection = selection
+        self._own = weakref.ref(self)
         self._open: dict[int, OpenShard] = {}
         self._checked: set[int] = set()
 
@@ -54,12 +79,17 @@ class OpenShards:
         Raises:
             DamagedSampleError: It or its sidecar is missing or not as the manifest says.
         """
-        shard = self._open.pop(number, None)
+        shard = self._open.get(number)
         if shard is None:
-            shard = self._opened(number)
-            if len(self._open) >= MOST_OPEN:
-                self._open.pop(next(iter(self._open)))
-        self._open[number] = shard  # the last one used stands last
+            while len(_used) >= most_open():
+                key = next(iter(_used))
+                owner = _used.pop(key)()
+                if owner is not None:
+                    owner._open.pop(key[1], None)
+            shard = self._open[number] = self._opened(number)
+        key = id(self), number
+        _used.pop(key, None)
+        _used[key] = self._own  # the last one used stands last
         return shard
 
     def table(self, number: int) -> NDArray[Any]:
@@ -100,7 +130,12 @@ class OpenShards:
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}, "_checked": set()}
+        state = {**self.__dict__, "_open": {}, "_checked": set()}
+        del state["_own"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _own=weakref.ref(self))
 
 
 def _checked_rows(path: Path, entry: ShardEntry) -> bytes:

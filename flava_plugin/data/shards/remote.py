@@ -74,6 +74,19 @@ class RemoteStore:
         path = own.path(name)
         return b"".join(own.requests.pieces(path, own.requests.size(path)))
 
+    def doubt(self, name: str, detail: str) -> bool:
+        """Count a file that came as it cannot be; it has no digest by which that shows earlier.
+
+        Args:
+            name: Its name below the location.
+            detail: Why it cannot be right.
+
+        Returns:
+            True: the network may give other bytes.
+        """
+        self._connection().incidents.count("wrong bytes", f"{self.location}: {name}: {detail}")
+        return True
+
     def local(self, name: str, size: int, digest: bytes) -> Path:
         """Get a whole, checked copy of a file on this machine.
 

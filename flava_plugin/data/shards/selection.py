@@ -6,7 +6,6 @@ tar's part of it is read when the tar is.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from functools import cached_property
 from hashlib import blake2b
@@ -21,7 +20,7 @@ from safetensors.numpy import save
 from flava_plugin.data.damage import DamagedSampleError
 from flava_plugin.data.shards.manifest import Manifest
 from flava_plugin.data.shards.sorted_header import sort_header
-from flava_plugin.durable import TEMPORARY, sync
+from flava_plugin.durable import write_bytes
 
 _FORMAT = "flava_plugin selection 1"
 
@@ -125,15 +124,7 @@ def write_selection(path: Path, manifest: Manifest, kept: Iterable[NDArray[np.bo
         "ends": _digest(ends),
         "content": content.hexdigest(),
     }
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    try:
-        temporary.write_bytes(sort_header(save({"ends": ends, "bits": bits}, about)))
-        sync(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
+    write_bytes(path, sort_header(save({"ends": ends, "bits": bits}, about)))
     return int(ends[-1])
 
 

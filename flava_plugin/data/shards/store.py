@@ -27,6 +27,18 @@ class Store(Protocol):
         """
         ...
 
+    def doubt(self, name: str, detail: str) -> bool:
+        """Say that what ``read`` gave cannot be the file.
+
+        Args:
+            name: Its path below the place.
+            detail: Why not.
+
+        Returns:
+            Whether reading it again may give other bytes.
+        """
+        ...
+
     def local(self, name: str, size: int, digest: bytes) -> Path:
         """Give a complete copy of a file on this machine, fetched first where it must be.
 
@@ -86,6 +98,19 @@ class LocalStore:
             return (self.folder / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise DamagedSampleError("missing shard", f"{self.folder / name}") from error
+
+    def doubt(self, name: str, detail: str) -> bool:
+        """Say that a file is not what it should be.
+
+        Args:
+            name: Not used.
+            detail: Not used.
+
+        Returns:
+            False: a disk gives the same bytes again.
+        """
+        del name, detail
+        return False
 
     def local(self, name: str, size: int, digest: bytes) -> Path:
         """Give a file's place; neither size nor digest is looked at.
