@@ -47,10 +47,22 @@ def write_bytes(path: Path, data: bytes, *, mtime_ns: int | None = None) -> None
             os.utime(temporary, ns=(mtime_ns, mtime_ns))
         sync(temporary)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        name_file(error, path)
         raise
     sync(path.parent)
+
+
+def name_file(error: BaseException, path: Path) -> None:
+    """Let an error say which file it is of: writing to a full disk does not tell.
+
+    Args:
+        error: Any; of the system's, those that name no file are given one.
+        path: The file.
+    """
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(path)
 
 
 def rename_folder(temporary: Path, final: Path) -> None:

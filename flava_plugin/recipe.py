@@ -65,6 +65,8 @@ class Recipe(Section):
         threads: CPU threads of each process; null leaves torch's choice. Part of what bit-for-bit
             means on a CPU.
         plugins: Modules to import first, which register components by decorator.
+        freeze: Patterns of what is not trained (``model/freezing.py``): ``image_encoder``,
+            ``text_encoder.encoder.layer.[0-5]``, ``*embeddings*``.
         model: The backbone.
         objectives: Head and loss by name.
         data: What is read.
@@ -87,6 +89,7 @@ class Recipe(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[Int, Field(gt=0, le=1024)] | None = None
     plugins: list[str] = []
+    freeze: list[str] = []
     model: ModelSection
     objectives: Annotated[dict[str, ObjectiveSection], Field(min_length=1)]
     data: DataSection
@@ -254,7 +257,8 @@ def load_recipe(name: str, overrides: Iterable[str] = (), *, check_files: bool =
     Args:
         name: A built-in name, or a path to a YAML file or to a run folder.
         overrides: ``key.path=value`` each.
-        check_files: Whether the files and folders it reads must exist.
+        check_files: Whether the files and folders it reads must exist; classes that a head leaves
+            open are counted in them then (``recipe_classes.py``).
 
     Returns:
         The recipe, every option of its components written out.
@@ -263,6 +267,7 @@ def load_recipe(name: str, overrides: Iterable[str] = (), *, check_files: bool =
         RecipeError: Anything is wrong with it; ``lines`` holds every error.
     """
     from flava_plugin.recipe_check import check
+    from flava_plugin.recipe_classes import with_class_counts
     from flava_plugin.recipe_defaults import with_defaults
 
     path = find_recipe(name)
@@ -272,4 +277,9 @@ def load_recipe(name: str, overrides: Iterable[str] = (), *, check_files: bool =
     errors += found
     if recipe is None or errors:
         raise RecipeError([f"{path}: {line}" for line in errors])
-    return with_defaults(recipe)
+    recipe = with_defaults(recipe)
+    if check_files:
+        recipe, errors = with_class_counts(recipe)
+        if errors:
+            raise RecipeError([f"{path}: {line}" for line in errors])
+    return recipe

@@ -136,6 +136,11 @@ def evaluation_errors(recipe: Recipe) -> Iterator[str]:
     section = recipe.evaluate
     if section.every and not section.tasks:
         yield "evaluate.every: there are no evaluate.tasks to run"
+    if section.patience is not None and not (section.every and section.metric):
+        yield (
+            "evaluate.patience: there is nothing to wait for without evaluate.every and "
+            "evaluate.metric; set both, or patience=null"
+        )
     if section.metric is not None:
         task, _, figure = section.metric.partition(".")
         if task not in section.tasks or not figure:

@@ -15,6 +15,7 @@ from flava_plugin.schema import (
     Count,
     EncoderSpec,
     EvaluatorSpec,
+    Float,
     HeadSpec,
     LossSpec,
     NonNegative,
@@ -102,6 +103,11 @@ class OptimSection(Section):
         clip_norm: Largest gradient norm; null for no clipping (paper: not stated).
         max_logit_scale: Upper bound of the contrastive logit scale, kept after each step
             (torchmultimodal: 4.6052 = ln 100).
+        layer_decay: Factor d of the learning rate from a layer of an encoder to the one before it:
+            an encoder of N layers has d in the last one, d^N in the first one and d^(N+1) in its
+            embeddings; heads, projections and final norms have 1 (BEiT's fine-tuning).
+        ema: Decay of a moving average of the weights, which evaluations take then and checkpoints
+            keep beside the weights; null for none.
     """
 
     lr: PositiveFloat = 1e-3
@@ -112,6 +118,8 @@ class OptimSection(Section):
     final_share: Share = 0.0
     clip_norm: PositiveFloat | None = 1.0
     max_logit_scale: PositiveFloat = 4.6052
+    layer_decay: Annotated[Float, Field(gt=0, le=1)] = 1.0
+    ema: Annotated[Float, Field(gt=0, lt=1)] | None = None
 
 
 class ShardingSection(Section):
@@ -166,12 +174,17 @@ class EvaluateSection(Section):
 
     Attributes:
         every: Steps between evaluations during training; 0 for none.
-        metric: ``task.figure`` whose best checkpoint is kept; the larger the better.
+        metric: ``task.figure`` whose best checkpoint is kept.
+        lower_is_better: Whether a smaller figure is the better one; else a larger one is.
+        patience: Evaluations in a row without a better figure after which the run stops early;
+            null for never. A run that is started again with more patience goes on.
         split: Value of every task's ``split`` option during training.
         tasks: Registered evaluators by task name.
     """
 
     every: Count = 0
     metric: str | None = None
+    lower_is_better: bool = False
+    patience: Positive | None = None
     split: str | None = None
     tasks: dict[str, EvaluatorSpec] = {}

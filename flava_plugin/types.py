@@ -38,6 +38,10 @@ class Sample:
         codes: (P,) int64, what the codebook makes of the picture; datasets leave it out.
         views: What became of the picture once it was looked at, in place of ``image``; datasets
             leave it out.
+        second_text: What is read after ``text``, as one sequence ``[CLS] A [SEP] B [SEP]``: the
+            second sentence of a pair, a hypothesis, an OCR text. FLAVA's encoder has no use for
+            segments (torchmultimodal's ``FLAVAModel`` passes no ``token_type_ids``, so every
+            token is of segment 0); ``[SEP]`` alone parts the two.
     """
 
     image: Image.Image | None = None
@@ -46,6 +50,7 @@ class Sample:
     extra: Mapping[str, Any] = field(default_factory=dict)
     codes: NDArray[Any] | None = None
     views: tuple[NDArray[Any], NDArray[Any] | None] | None = None
+    second_text: str | None = None
 
 
 @runtime_checkable

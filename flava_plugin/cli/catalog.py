@@ -22,7 +22,9 @@ def add_commands(commands: Any) -> None:
     from flava_plugin.registry import REGISTRIES
 
     ls = commands.add_parser("ls", help="list recipes and registered components")
-    ls.add_argument("kind", nargs="?", choices=["recipes", *REGISTRIES], help="default: everything")
+    ls.add_argument(
+        "kind", nargs="?", choices=["recipes", "tasks", *REGISTRIES], help="default: everything"
+    )
     ls.set_defaults(run=run_ls)
 
     show = commands.add_parser("show", help="a component's options, or a whole recipe, checked")
@@ -50,6 +52,8 @@ def run_ls(arguments: argparse.Namespace) -> int:
     from flava_plugin.registry import REGISTRIES
 
     rows: list[tuple[str, str, str, str]] = []
+    if arguments.kind == "tasks":
+        rows += _tasks()
     if arguments.kind in (None, "recipes"):
         rows += [("recipe", name, "", text) for name, text in _recipes()]
     for kind, registry in REGISTRIES.items():
@@ -63,6 +67,18 @@ def run_ls(arguments: argparse.Namespace) -> int:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[3]]).rstrip())
     return 0
+
+
+def _tasks() -> list[tuple[str, str, str, str]]:
+    """The paper's 35 tasks: how each is measured, and what FLAVA reached."""
+    from flava_plugin.evaluate.paper_tasks import TASKS
+
+    found: list[tuple[str, str, str, str]] = []
+    for task in TASKS.values():
+        how = task.recipe if task.kind == "finetuned" else "frozen model"
+        printed = ", ".join(f"{name} {values[0]:.2f}" for name, values in task.printed.items())
+        found.append((task.group, task.name, how, f"FLAVA: {printed}; data in {task.folder}"))
+    return found
 
 
 def _recipes() -> list[tuple[str, str]]:

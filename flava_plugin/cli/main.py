@@ -9,8 +9,27 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
-from flava_plugin.cli import catalog, data, evaluate, jobs, plan, profile, submit, train, weights
+from flava_plugin.cli import (
+    catalog,
+    data,
+    evaluate,
+    export,
+    jobs,
+    plan,
+    predict,
+    profile,
+    submit,
+    train,
+    weights,
+)
+
+GROUPS = (
+    *(catalog, train, evaluate, predict, export),
+    *(submit, jobs, data, weights, plan, profile),
+)
+"""What adds commands, in the order of the help."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="flava", description="Pretrain, fine-tune and extend FLAVA from one recipe."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (catalog, train, evaluate, submit, jobs, data, weights, plan, profile):
+    for group in GROUPS:
         group.add_commands(commands)
     return parser
 
@@ -57,6 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # a file's name need not be UTF-8, and a terminal's letters need not be all that there are
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     arguments = parse(argv)
     from flava_plugin.recipe import RecipeError
 

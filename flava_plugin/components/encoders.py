@@ -119,7 +119,7 @@ class ImageEncoder(nn.Module):
                     "made for data.image.size"
                 )
             patches = torch.where(patch_mask[..., None], parts.mask_token, patches)
-        joined = torch.cat([parts.cls_token.expand(len(image), -1, -1), patches], dim=1)
+        joined = torch.cat([parts.cls_token.expand(image.shape[0], -1, -1), patches], dim=1)
         grid = (image.shape[2] // side, image.shape[3] // side)
         embedded = parts.dropout(joined + resize_positions(parts.position_embeddings, grid))
         return cast(Tensor, embedded)
@@ -213,9 +213,9 @@ class FusedEncoder(nn.Module):
         Returns:
             (B, 1 + S, D) after the final norm, [CLS_M] first.
         """
-        joined = torch.cat([self.cls_token.expand(len(states), -1, -1), states], dim=1)
+        joined = torch.cat([self.cls_token.expand(states.shape[0], -1, -1), states], dim=1)
         if padding is not None:
-            padding = torch.cat([padding.new_ones(len(padding), 1), padding], dim=1)
+            padding = torch.cat([padding.new_ones(padding.shape[0], 1), padding], dim=1)
         return cast(Tensor, self.encoder(joined, padding, read).normed(self.layernorm))
 
 

@@ -233,12 +233,19 @@ class Projections(nn.Module):
 class Classifier(nn.Module):
     """Class logits from one encoder's [CLS] of the unmasked input (paper section 3.2).
 
+    With ``hidden: 1536`` the head of the paper's multimodal tasks (two layers; it names neither
+    activation nor norm). It is torchmultimodal's MLP: ReLU, no norm, and dropout after it.
+
     Args:
         widths: Sizes of the backbone.
-        num_classes: Number of classes C.
+        num_classes: Number of classes C, or 1 for a number. Null: as many as the dataset has
+            ``class_names`` or ``answers``, which ``flava train`` writes into the recipe.
         reads: ``image``, ``text`` or ``fused``.
         hidden: Width of a hidden layer; null for a linear classifier.
         dropout: Share dropped after the hidden layer in training.
+
+    Raises:
+        ValueError: The number of classes is still not known.
     """
 
     recipe_init = True
@@ -248,12 +255,17 @@ class Classifier(nn.Module):
         widths: Widths,
         /,
         *,
-        num_classes: Annotated[Int, Field(gt=1)],
+        num_classes: Annotated[Int, Field(gt=0)] | None = None,
         reads: Literal["image", "text", "fused"] = "fused",
         hidden: Annotated[Int, Field(gt=0)] | None = None,
         dropout: Annotated[Float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__()
+        if num_classes is None:
+            raise ValueError(
+                "num_classes is null, which is counted where the data is at hand ('flava train'); "
+                "set it"
+            )
         self.reads = reads
         self.needs = frozenset({f"{reads}.cls"})
         width = {"image": widths.image, "text": widths.text, "fused": widths.fused}[reads]

@@ -116,27 +116,6 @@ def matching_ce() -> RowLoss:
     return loss
 
 
-def class_ce(*, target: str) -> RowLoss:
-    """Cross entropy against a label of the dataset.
-
-    Args:
-        target: Its name in ``Sample.extra``, a class number.
-
-    Returns:
-        A loss of (B, C) logits.
-    """
-
-    def loss(prediction: Tensor, batch: Batch) -> Tensor:
-        if target not in batch.extra:
-            known = ", ".join(sorted(batch.extra)) or "none"
-            raise ValueError(
-                f"class_ce: the dataset gives no label '{target}'; its labels: {known}"
-            )
-        return cross_entropy(prediction, batch.extra[target].long())
-
-    return loss
-
-
 class GlobalContrastive(nn.Module):
     """Softmax contrastive loss between images and texts of the global batch (paper section 3.2).
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from flava_plugin.components.torchtext_library import HOW, bert_encoder, why_it_does_not_load
+from flava_plugin.data.tokenizer import fit_pair
 from flava_plugin.data.wordpiece import WordPieceTokenizer, read_vocab
 from flava_plugin.schema import InputPath
 
@@ -47,7 +48,7 @@ def torchtext_bert(*, vocab: VocabFile, lowercase: bool = True) -> TorchtextBert
 
 
 class TorchtextBert:
-    """Encodes single texts by torchtext; see ``data.tokenizer.Tokenizer``.
+    """Encodes texts and pairs by torchtext; see ``data.tokenizer.Tokenizer``.
 
     Where torchtext is known to differ from BERT's tokenizer, the text is encoded by ``wordpiece``
     instead, so that a recipe may name either one: characters that Unicode has changed or added
@@ -74,21 +75,24 @@ class TorchtextBert:
     def __reduce__(self) -> tuple[Any, ...]:
         return TorchtextBert, (self._tokens, self._lowercase)
 
-    def encode(self, text: str, max_length: int) -> list[int]:
+    def encode(self, text: str, max_length: int, second: str | None = None) -> list[int]:
         """Turn a text into ids.
 
         Args:
             text: The text. A special token's name in it is read as brackets and a word.
-            max_length: Most ids, at least 2; what is longer is cut off before [SEP].
+            max_length: Most ids, at least 2, or 3 with a second text; what is longer is cut off
+                before [SEP], of two texts off the longer one (``data.tokenizer.fit_pair``).
+            second: What follows the text after [SEP], or None.
 
         Returns:
-            [CLS], the text's ids, [SEP].
+            [CLS], the text's ids, [SEP]; then the second text's ids and another [SEP].
         """
-        text = text.replace("\0", "")
-        if not reads_alike(text):
-            return self._exact.encode(text, max_length)
-        ids = [int(number) for number in self._encoder(text)[: max_length - 2]]
-        return [self.cls_id, *ids, self.sep_id]
+        ids = self._pieces(text)
+        if second is None:
+            return [self.cls_id, *ids[: max_length - 2], self.sep_id]
+        more = self._pieces(second)
+        one, two = fit_pair(ids, more, max_length - 3)
+        return [self.cls_id, *ids[:one], self.sep_id, *more[:two], self.sep_id]
 
     def words(self, ids: Sequence[int]) -> list[int]:
         """Number the word of each token.
@@ -111,6 +115,12 @@ class TorchtextBert:
             The text, pieces joined; [CLS], [SEP] and [PAD] are left out, [MASK] and [UNK] stay.
         """
         return self._exact.decode(ids)
+
+    def _pieces(self, text: str) -> list[int]:
+        text = text.replace("\0", "")
+        if not reads_alike(text):
+            return self._exact.encode(text, len(text.encode()) + 2)[1:-1]
+        return [int(number) for number in self._encoder(text)]
 
 
 def reads_alike(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flava_plugin.types import Dataset
@@ -21,6 +22,24 @@ def fingerprint(dataset: Dataset) -> str:
         Its own ``fingerprint``; where it has none, its length.
     """
     return str(getattr(dataset, "fingerprint", f"{len(dataset)} samples"))
+
+
+def digest_of_file(path: Path, size: int) -> tuple[str, int]:
+    """Hash a file's content.
+
+    Args:
+        path: The file.
+        size: Bytes of the hash.
+
+    Returns:
+        The hash (blake2b) in hex digits, and how many bytes the file has.
+    """
+    content, length = blake2b(digest_size=size), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            content.update(block)
+            length += len(block)
+    return content.hexdigest(), length
 
 
 def codebook_digest(codebook: nn.Module) -> str:

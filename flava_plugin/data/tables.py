@@ -104,7 +104,11 @@ class ParquetTable:
         group = int(np.searchsorted(self._ends, index, side="right"))
         place = index - int(self._ends[group] - self.shard_lengths[group])
         table = self._group(group)
-        return {name: table.column(name)[place].as_py() for name in self.columns}
+        try:
+            return {name: table.column(name)[place].as_py() for name in self.columns}
+        except UnicodeDecodeError as error:
+            where = self.where(index)
+            raise DamagedSampleError("text is not UTF-8", f"{where}: {error}") from error
 
     def where(self, index: int) -> str:
         """Say where a row stands.
@@ -134,7 +138,14 @@ class ParquetTable:
             ValueError: A file is damaged.
         """
         for number, group in self._groups:
-            yield from _read(self.files[number], group, [column]).column(column).to_pylist()
+            values = _read(self.files[number], group, [column]).column(column)
+            try:
+                yield from values.to_pylist()
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{self.files[number]}: row group {group}, column '{column}': {error}; save it "
+                    "as UTF-8"
+                ) from error
 
     @cached_property
     def text_bytes(self) -> NDArray[np.int64]:

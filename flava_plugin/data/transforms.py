@@ -95,7 +95,12 @@ def prepare(
     words = sample.text if caption is None else caption
     if modality != "image" and words is not None:
         length = text.pair_length if modality == "pair" else text.text_length
-        tokens = tokenizer.encode(words, length)
+        # a wrong caption stands alone; the tokenizers of others need not know second texts
+        second = sample.second_text if caption is None else None
+        if second is None:
+            tokens = tokenizer.encode(words, length)
+        else:
+            tokens = tokenizer.encode(words, length, second)
         ids = np.array(tokens, dtype=np.int64)
         if masked:
             hidden_words, labels = mask_words(

@@ -12,11 +12,13 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 
+from flava_plugin.data.tokenizer import fit_pair
+
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class WordPieceTokenizer:
-    """Encodes single texts; see ``data.tokenizer.Tokenizer``.
+    """Encodes texts and pairs of texts; see ``data.tokenizer.Tokenizer``.
 
     Args:
         tokens: The vocabulary in the order of ids.
@@ -38,18 +40,24 @@ class WordPieceTokenizer:
         )
         self.special_ids = frozenset(ids[name] for name in SPECIAL)
 
-    def encode(self, text: str, max_length: int) -> list[int]:
+    def encode(self, text: str, max_length: int, second: str | None = None) -> list[int]:
         """Turn a text into ids.
 
         Args:
             text: The text. A special token's name in it is read as brackets and a word.
-            max_length: Most ids, at least 2; what is longer is cut off before [SEP].
+            max_length: Most ids, at least 2, or 3 with a second text; what is longer is cut off
+                before [SEP], of two texts off the longer one (``data.tokenizer.fit_pair``).
+            second: What follows the text after [SEP], or None.
 
         Returns:
-            [CLS], the text's ids, [SEP].
+            [CLS], the text's ids, [SEP]; then the second text's ids and another [SEP].
         """
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return [self.cls_id, *ids[: max_length - 2], self.sep_id]
+        ids = self._pieces(text)
+        if second is None:
+            return [self.cls_id, *ids[: max_length - 2], self.sep_id]
+        more = self._pieces(second)
+        one, two = fit_pair(ids, more, max_length - 3)
+        return [self.cls_id, *ids[:one], self.sep_id, *more[:two], self.sep_id]
 
     def words(self, ids: Sequence[int]) -> list[int]:
         """Number the word of each token.
@@ -85,6 +93,10 @@ class WordPieceTokenizer:
         kept = [int(token) for token in ids if token not in outside]
         text: str = self._tokenizer.decode(kept, skip_special_tokens=False)
         return text
+
+    def _pieces(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
 
 def read_vocab(path: Path) -> list[str]:

@@ -1,32 +1,20 @@
-"""A trained model to use: pictures and texts in, embeddings and scores out.
+"""Loading a trained model.
 
-flava = flava_plugin.load("runs/demo")
-flava.score(["cat.jpg"], ["a cat", "a dog"])
+flava_plugin.load("runs/demo").score(["cat.jpg"], ["a cat", "a dog"])
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Literal
 
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
-from flava_plugin import registry
-from flava_plugin.evaluate.inputs import Picture, make_batch, picture, refuse_single
-from flava_plugin.evaluate.samples import batches
-from flava_plugin.model.learner import Learner, build_learner
-from flava_plugin.recipe import Recipe, load_recipe
-from flava_plugin.train import checkpoint as checkpoints
-from flava_plugin.types import Batch, Key, Modality, Sample
+from flava_plugin.evaluate.flava import Flava
+from flava_plugin.evaluate.loading import load_run, load_weights
 
-if TYPE_CHECKING:
-    from flava_plugin.types import Features
+__all__ = ["Flava", "load"]
 
 
 def load(
@@ -35,15 +23,19 @@ def load(
     device: str = "auto",
     *,
     overrides: Sequence[str] = (),
+    weights: Literal["auto", "ema", "raw"] = "auto",
+    recipe: str | Path | None = None,
 ) -> Flava:
     """Load a trained model.
 
     Args:
-        run_dir: Folder of a run.
+        run_dir: Folder of a run; or a safetensors file by our names, with ``recipe``.
         checkpoint: ``latest``, ``best`` or a number of steps.
         device: ``cpu``, ``cuda`` or such; ``auto`` takes a GPU where there is one and the
             recipe does not say ``cpu``.
         overrides: ``key=value`` changes to the run's recipe, for evaluation tasks and the like.
+        weights: ``raw``, ``ema`` (``optim.ema``'s average), or ``auto``: ema where there is one.
+        recipe: Name or file of the recipe that a file of weights belongs to.
 
     Returns:
         The model, ready to use.
@@ -51,249 +43,12 @@ def load(
     Raises:
         ValueError: The folder holds no recipe or no such checkpoint, or they do not fit.
     """
-    folder = Path(run_dir)
-    if not (folder / "recipe.yaml").is_file():
-        raise ValueError(f"{folder}: no run here (no recipe.yaml); give the run_dir of a training")
-    recipe = load_recipe(str(folder / "recipe.yaml"), overrides, check_files=False)
-    found = checkpoints.find(folder, checkpoint)
-    spec = recipe.data.tokenizer
-    tokenizer = registry.tokenizers.build(spec.type, **spec.options)
-    learner = build_learner(
-        recipe.model,
-        recipe.objectives,
-        words=tokenizer.vocab_size,
-        image_size=recipe.data.image.size,
-        seed=recipe.seed,
-    )
-    try:
-        learner.load_state_dict(found.model())
-    except RuntimeError as error:  # torch lists every name and shape
-        raise ValueError(
-            f"{found.folder} does not fit the model section of {folder / 'recipe.yaml'}; undo what "
-            f"was changed in it: {error}"
-        ) from error
+    path = Path(run_dir)
+    if path.suffix == ".safetensors":
+        learner, tokenizer, described = load_weights(path, recipe, overrides)
+    else:
+        learner, tokenizer, described = load_run(path, checkpoint, overrides, weights)
     if device == "auto":
-        gpu = recipe.device != "cpu" and torch.cuda.is_available()
+        gpu = described.device != "cpu" and torch.cuda.is_available()
         device = "cuda" if gpu else "cpu"
-    return Flava(learner.to(device).eval(), tokenizer, recipe, device)
-
-
-class Flava:
-    """A learner with everything around it that turns pictures and texts into its batches.
-
-    Every method runs without gradients, in fp32, in batches of ``batch_size``, with dropout off,
-    and leaves the learner's training mode as it was. What it returns lies on the CPU.
-
-    Args:
-        learner: Backbone, heads and losses.
-        tokenizer: The tokenizer it was trained with.
-        recipe: The recipe it was trained with.
-        device: Where the learner is.
-        batch_size: Rows at a time.
-    """
-
-    def __init__(
-        self,
-        learner: Learner,
-        tokenizer: Any,
-        recipe: Recipe,
-        device: str | torch.device,
-        *,
-        batch_size: int = 64,
-    ) -> None:
-        self.learner = learner
-        self.tokenizer = tokenizer
-        self.recipe = recipe
-        self.device = torch.device(device)
-        self.batch_size = batch_size
-
-    @property
-    def objectives(self) -> list[str]:
-        """Names of the objectives that the learner has heads for."""
-        return list(self.recipe.objectives)
-
-    @property
-    def patch_grid(self) -> int:
-        """Patches of a side of the image."""
-        return math.isqrt(cast(int, self.learner.backbone.image_encoder.num_patches))
-
-    @property
-    def width(self) -> int:
-        """Width E of the embeddings of pictures and texts."""
-        return self.recipe.model.projection
-
-    @property
-    def scale(self) -> float:
-        """What a cosine is multiplied by: exp of the trained logit scale, 1 where there is none."""
-        for name, value in self.learner.losses.named_parameters():
-            if name.rsplit(".", 1)[-1] == "logit_scale":
-                return float(value.detach().exp())
-        return 1.0
-
-    def encode_image(self, images: Sequence[Picture | None]) -> Tensor:
-        """Embed pictures.
-
-        Args:
-            images: N pictures, or paths of pictures.
-
-        Returns:
-            (N, E) float, L2-normalised.
-        """
-
-        def embed(batch: Batch) -> Tensor:
-            return normalize(self.features(batch, "image_projected").float(), dim=-1)
-
-        refuse_single(images)
-        samples = [Sample(image=picture(image)) for image in images]
-        return self._map(samples, "image", embed, self.width)
-
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts.
-
-        Args:
-            texts: N texts.
-
-        Returns:
-            (N, E) float, L2-normalised.
-        """
-
-        def embed(batch: Batch) -> Tensor:
-            return normalize(self.features(batch, "text_projected").float(), dim=-1)
-
-        refuse_single(texts)
-        return self._map([Sample(text=text) for text in texts], "text", embed, self.width)
-
-    def encode_pair(self, images: Sequence[Picture], texts: Sequence[str]) -> Tensor:
-        """Fuse each picture with its text.
-
-        Args:
-            images: N pictures, or paths of pictures.
-            texts: N texts.
-
-        Returns:
-            (N, D) float, the multimodal encoder's [CLS].
-
-        Raises:
-            ValueError: The numbers of pictures and texts differ.
-        """
-        refuse_single(images)
-        refuse_single(texts)
-        if len(images) != len(texts):
-            raise ValueError(
-                f"encode_pair takes a text for each picture, not {len(texts)} for {len(images)}"
-            )
-
-        def fuse(batch: Batch) -> Tensor:
-            return self.features(batch, "fused.cls")[:, 0].float()
-
-        pairs = zip(images, texts, strict=True)
-        samples = [Sample(image=picture(image), text=text) for image, text in pairs]
-        width = cast(int, self.learner.backbone.mm_encoder.width)
-        return self._map(samples, "pair", fuse, width)
-
-    def score(self, images: Sequence[Picture], texts: Sequence[str]) -> Tensor:
-        """Score every picture against every text.
-
-        Args:
-            images: N pictures, or paths of pictures.
-            texts: M texts.
-
-        Returns:
-            (N, M) float, cosine times ``scale``: the logits of the contrastive loss.
-        """
-        return self.scale * self.encode_image(images) @ self.encode_text(texts).T
-
-    def batch(
-        self,
-        samples: Sequence[Sample],
-        modality: Modality,
-        *,
-        keys: Sequence[Key] | None = None,
-        matched: Tensor | None = None,
-    ) -> Batch:
-        """Make a batch on the learner's device.
-
-        Args:
-            samples: B samples.
-            modality: What of them is used.
-            keys: Hide patches and words as in training, each sample's as a function of its key;
-                None hides nothing.
-            matched: (B,) bool, whether picture and text belong together; None: all do. Every row
-                counts for the masked losses either way.
-
-        Returns:
-            The batch.
-        """
-        batch = make_batch(
-            samples,
-            modality,
-            data=self.recipe.data,
-            tokenizer=self.tokenizer,
-            keys=keys,
-            patch_grid=self.patch_grid,
-            with_codebook=self.learner.codebook is not None,
-            padded_whole=self.recipe.model.padding == "released",
-        )
-        if matched is not None:
-            batch = replace(batch, matched=matched)
-        return batch.to(self.device)
-
-    def features(self, batch: Batch, field: str) -> Tensor:
-        """Run the backbone for one field of ``Features``.
-
-        Args:
-            batch: On the learner's device.
-            field: Such as ``fused``, or positions of it such as ``fused.cls``.
-
-        Returns:
-            The field; positions that were not asked for may be NaN.
-        """
-        with self.evaluating():
-            found: Features = self.learner.backbone(batch, frozenset({field}))
-        value = getattr(found, field.partition(".")[0])
-        assert isinstance(value, Tensor), f"the backbone gave no {field}"
-        return value
-
-    def predict(self, objective: str, batch: Batch) -> Any:
-        """Run the backbone and an objective's head.
-
-        Args:
-            objective: Its name in the recipe.
-            batch: Of the head's modality, on the learner's device.
-
-        Returns:
-            What the head returns.
-
-        Raises:
-            ValueError: The recipe has no such objective.
-        """
-        if objective not in self.objectives:
-            known = ", ".join(self.objectives)
-            raise ValueError(f"no objective '{objective}' in this run's recipe; it has {known}")
-        with self.evaluating():
-            return self.learner.predict(batch, [objective])[1][objective]
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Turn dropout and gradients off for a while."""
-        training = self.learner.training
-        self.learner.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            self.learner.train(training)
-
-    def _map(
-        self,
-        samples: Sequence[Sample],
-        modality: Modality,
-        function: Callable[[Batch], Tensor],
-        width: int,
-    ) -> Tensor:
-        with self.evaluating():
-            parts = [
-                function(self.batch(group, modality)).cpu()
-                for group in batches(samples, self.batch_size)
-            ]
-        return torch.cat(parts) if parts else torch.zeros(0, width)
+    return Flava(learner.to(device).eval(), tokenizer, described, device)

@@ -109,7 +109,8 @@ class Retrieval:
 
         Returns:
             ``image_to_text_r1``, ``_r5``, ``_r10``, ``text_to_image_r1``, ``_r5``, ``_r10`` and
-            ``gallery_size``, the number of pictures.
+            ``gallery_size``, the number of pictures. The paper's TR is ``image_to_text``, its IR
+            ``text_to_image``.
         """
         gallery = self.encode(flava)
         sides = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,6 +22,7 @@ def evaluate_run(
     only: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     report: bool = True,
+    weights: Literal["auto", "ema", "raw"] = "auto",
 ) -> dict[str, Any]:
     """Evaluate a run and write what was found.
 
@@ -32,6 +33,7 @@ def evaluate_run(
         only: Names of tasks; None takes all of the recipe's.
         overrides: ``key=value`` changes to the run's recipe.
         report: Whether to write ``report.html``.
+        weights: As for ``inference.load``.
 
     Returns:
         The contents of ``results.json``: figures by task; ``seconds`` of the training (of
@@ -41,7 +43,7 @@ def evaluate_run(
         ValueError: No such run, checkpoint or task.
     """
     started = time.monotonic()
-    flava = load(run_dir, checkpoint, overrides=overrides)
+    flava = load(run_dir, checkpoint, overrides=overrides, weights=weights)
     recipe = flava.recipe
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from flava_plugin.evaluate.exhibits import Cell, Exhibit
+from flava_plugin.evaluate.prompts import Prompts, read_prompts
 from flava_plugin.evaluate.samples import batches, keyed, open_dataset
 from flava_plugin.schema import DatasetSpec
 
@@ -26,6 +27,7 @@ def zero_shot(
     label: str = "class",
     class_names: list[str] | None = None,
     templates: list[str] | None = None,
+    prompts: str | None = None,
 ) -> ZeroShot:
     """Measure accuracy by the nearest mean of prompts (Radford et al. 2021, section 3.1.4).
 
@@ -38,21 +40,30 @@ def zero_shot(
         class_names: Every class; None takes the dataset's attribute of that name.
         templates: Prompts with ``{}`` for the class name; None takes the dataset's attribute of
             that name, or the bare class name where it has none.
+        prompts: A JSON file of ``classes`` and ``templates``, or ``clip_benchmark/NAME``; stands
+            before what the dataset names, behind the other options.
 
     Returns:
         The task.
 
     Raises:
-        ValueError: Neither the options nor the dataset name the classes.
+        ValueError: The prompts cannot be read, are for another number of classes, or neither the
+            options nor the dataset name the classes.
     """
     opened = open_dataset(dataset, split)
-    names = class_names or list(getattr(opened, "class_names", ()))
+    read = read_prompts(prompts) if prompts is not None else Prompts(None, None)
+    known = list(getattr(opened, "class_names", ()))
+    names = class_names or read.classes or known
+    if known and len(names) != len(known):
+        raise ValueError(
+            f"zero_shot: {len(names)} names for the {len(known)} classes of '{dataset.type}'"
+        )
     if not names:
         raise ValueError(
             f"zero_shot: dataset '{dataset.type}' has no class_names; list them in class_names"
         )
-    prompts = templates or list(getattr(opened, "templates", ())) or ["{}"]
-    return ZeroShot(opened, names, prompts, count=count, report_as=report_as, label=label)
+    asked = templates or read.templates or list(getattr(opened, "templates", ())) or ["{}"]
+    return ZeroShot(opened, names, asked, count=count, report_as=report_as, label=label)
 
 
 class ZeroShot:

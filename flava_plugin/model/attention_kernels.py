@@ -73,7 +73,7 @@ def attend(
         attn_mask=keys.mask,
         dropout_p=dropout,
     )
-    return queries.pack(mixed.transpose(1, 2).flatten(2)).view(len(query), heads, width)
+    return queries.pack(mixed.transpose(1, 2).flatten(2)).view(query.shape[0], heads, width)
 
 
 def plain_attention(

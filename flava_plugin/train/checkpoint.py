@@ -2,6 +2,7 @@
 
     checkpoints/00000500/model.safetensors   parameters and buffers by name, full tensors
     checkpoints/00000500/optim.safetensors   "<parameter>.exp_avg", ".exp_avg_sq", ".step"
+    checkpoints/00000500/ema.safetensors     the average of the trained weights, with optim.ema
     checkpoints/00000500/state.json          step, order, recipe, and size and digest of the files
     checkpoints/latest                       the name of the newest folder
     checkpoints/best                         the name of the best one, if a metric chooses
@@ -33,6 +34,9 @@ from flava_plugin.train.tensor_files import TensorFiles, file_name
 FORMATS = {"full": 1, "sharded": 2}
 STATE = "state.json"
 
+Kind = Literal["model", "optim", "ema"]
+"""Files of tensors."""
+
 Fingerprint = dict[str, Any]
 """Of a file: ``bytes`` and ``sha256``."""
 
@@ -59,11 +63,17 @@ class Checkpoint:
         parts: int | None = self.state.get("parts")
         return parts
 
-    def source(self, kind: Literal["model", "optim"]) -> TensorFiles:
+    @property
+    def averaged(self) -> bool:
+        """Whether it holds an average of the weights beside them."""
+        return any(name.startswith("ema") for name in self.state["files"])
+
+    def source(self, kind: Kind) -> TensorFiles:
         """Open its tensors, to be read as far as they are asked for.
 
         Args:
-            kind: The weights, or the optimiser's state by ``<parameter>.<kind>``.
+            kind: The weights, the optimiser's state by ``<parameter>.<kind>``, or the average of
+                the trained weights.
 
         Returns:
             The tensors.
@@ -80,10 +90,28 @@ class Checkpoint:
         except (OSError, ValueError, SafetensorError) as error:
             raise ValueError(f"checkpoint {self.folder} is damaged: {error}") from error
 
-    def model(self) -> dict[str, Tensor]:
-        """Parameters and buffers by name, on the CPU."""
-        source = self.source("model")
-        return {name: whole(source, name) for name in source.shapes}
+    def model(self, weights: Literal["raw", "ema", "auto"] = "raw") -> dict[str, Tensor]:
+        """Read parameters and buffers.
+
+        Args:
+            weights: ``raw`` as they were trained; ``ema`` their average, which there has to be;
+                ``auto`` the average where there is one.
+
+        Returns:
+            Tensors by name, on the CPU.
+
+        Raises:
+            ValueError: There is no average of the weights.
+        """
+        if weights == "ema" and not self.averaged:
+            raise ValueError(
+                f"checkpoint {self.folder} holds no average of the weights: optim.ema was not set; "
+                "take weights raw"
+            )
+        sources = [self.source("model")]
+        if self.averaged and weights != "raw":
+            sources.append(self.source("ema"))
+        return {name: whole(source, name) for source in sources for name in source.shapes}
 
     def optim(self) -> dict[str, dict[str, Tensor]]:
         """Optimiser state by parameter name and kind, on the CPU."""

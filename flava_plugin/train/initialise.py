@@ -38,7 +38,7 @@ def load(learner: Learner, *, run: Path | None, weights: Path | None) -> None:
 
 
 def backbone_of(run_dir: Path) -> dict[str, Tensor]:
-    """Read the backbone of another run's newest checkpoint.
+    """Read the backbone of another run's newest checkpoint, averaged where the run averages.
 
     Args:
         run_dir: That run's folder.
@@ -46,7 +46,7 @@ def backbone_of(run_dir: Path) -> dict[str, Tensor]:
     Returns:
         Tensors by name, without the leading ``backbone.``.
     """
-    return _backbone(checkpoint.find(run_dir).model())
+    return _backbone(checkpoint.find(run_dir).model("auto"))
 
 
 def load_weights(learner: Learner, path: Path) -> None:

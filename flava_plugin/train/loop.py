@@ -13,7 +13,7 @@ import logging
 import math
 import shlex
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -27,11 +27,14 @@ from flava_plugin.evaluate.inference import Flava
 from flava_plugin.evaluate.tasks import run_tasks
 from flava_plugin.model.attention_kernels import check_kernel
 from flava_plugin.model.execution import compile_layers, compiled_graphs, text_multiple
+from flava_plugin.model.freezing import freeze
 from flava_plugin.model.learner import Learner, build_learner, hides
 from flava_plugin.recipe import Recipe, RecipeError
 from flava_plugin.train import checkpoint, initialise, run_folder
 from flava_plugin.train.balance import Balance
+from flava_plugin.train.best import Best
 from flava_plugin.train.data_log import DataLog
+from flava_plugin.train.ema import Ema
 from flava_plugin.train.loss_scale import LossScale
 from flava_plugin.train.metrics import MetricLog
 from flava_plugin.train.optim import clamp_logit_scale, lr_at, set_lr
@@ -76,15 +79,18 @@ def train(recipe: Recipe) -> None:
             raise RecipeError([*changes, _way_out(run_dir)])
         token, found = take_over(run_dir, world, found)
         first, saved = (found.step, found.state) if found else (0, {})
-        best: dict[str, Any] | None = saved.get("best")
+        best = Best(recipe.evaluate, saved)
         seconds: float = saved.get("seconds", 0.0)
         writes = world.rank == 0
         if writes:
             checkpoint.sweep(run_dir)
-            checkpoint.point_best(run_dir, best["step"] if best else None)
+            checkpoint.point_best(run_dir, best.found["step"] if best.found else None)
             run_folder.summarise(run_dir, first, seconds, first * recipe.data.global_batch)
         if first >= steps:
             logger.info("%s has done its %d steps; raise steps to go on with it", run_dir, first)
+            return
+        if world.from_first(best.enough):
+            logger.info("%s stopped early at step %d; raise evaluate.patience", run_dir, first)
             return
 
         # What is trained
@@ -104,11 +110,15 @@ def train(recipe: Recipe) -> None:
             compile_layers(learner.backbone)
         if recipe.init and not found:
             initialise.load(learner, run=recipe.init.run, weights=recipe.init.weights)
+        freeze(learner, recipe.freeze)
         strategy = make_strategy(recipe.sharding, learner, recipe.optim, world)
+        ema = Ema(strategy, recipe.optim.ema) if recipe.optim.ema is not None else None
         balance = Balance(recipe.balance, recipe.objectives)
         scale = LossScale(enabled=recipe.precision == "fp16")
         if found:
             strategy.load_model(found.source("model"))
+            if ema is not None:
+                ema.load(found.source("model"), found.source("ema"))
             strategy.load_optimizer(found.source("optim"))
             scale.load_state(saved.get("loss_scale", scale.state()))
             logger.info("going on from step %d of %s", first, run_dir)
@@ -179,6 +189,8 @@ def train(recipe: Recipe) -> None:
             if scale.allows(norm):
                 strategy.step()
             clamp_logit_scale(strategy.parameters(), recipe.optim.max_logit_scale)
+            if ema is not None and scale.allows(norm):
+                ema.update()
 
             progress.advance()
             if done % recipe.metrics.every == 0 or done == steps:
@@ -202,17 +214,16 @@ def train(recipe: Recipe) -> None:
             saver.settle(noted[-4:-2])
             data_log.note(batch, noted[-2:])
 
-            is_best = False
+            is_best = enough = False
             if recipe.evaluate.every and done % recipe.evaluate.every == 0:
-                results = _evaluate(strategy, learner, build, tokenizer, recipe)
+                with ema.applied() if ema is not None else nullcontext():
+                    results = _evaluate(strategy, learner, build, tokenizer, recipe)
                 if results is not None:
                     log.log_evaluation(done, results)
-                    value = _figure(results, recipe.evaluate.metric)
-                    if value is not None and (best is None or value > best["value"]):
-                        best, is_best = {"step": done, "value": value}, True
-                is_best = world.any_over_ranks(is_best)
+                    is_best = best.consider(done, results)
+                is_best, enough = world.from_first((is_best, best.enough))
 
-            if stop or is_best or done % recipe.checkpoint.every == 0 or done == steps:
+            if stop or is_best or enough or done % recipe.checkpoint.every == 0 or done == steps:
                 log.flush()
                 state = {
                     "order": {"seed": recipe.seed, "next_step": done},
@@ -220,21 +231,24 @@ def train(recipe: Recipe) -> None:
                     "balance": balance.state(),
                     "loss_scale": scale.state(),
                     "data": data_log.state(),
-                    "best": best,
+                    **best.state(),
                     "seconds": log.seconds,
                     "fingerprint": hashlib.sha256(recipe.to_yaml().encode()).hexdigest(),
                     "recipe": plain,
                 }
-                saver.save(strategy, done, state, best=is_best)
+                saver.save(strategy, done, state, best=is_best, ema=ema)
                 if writes:
                     data_log.write(run_dir)
-                if stop or done == steps:
+                if stop or enough or done == steps:
                     saver.finish()
+            if enough and done < steps and not stop:
+                logger.info("no better %s: stopped early", recipe.evaluate.metric)
+                break
             if stop and done < steps:
                 request.hand_over(stop)
                 resume = shlex.join(["flava", "train", str(run_dir / "recipe.yaml")])
                 raise Stopped(stop, done, resume)
-        logger.info("%d steps done in %.0f s: %s", steps, log.seconds, run_dir)
+        logger.info("%d steps done in %.0f s: %s", done, log.seconds, run_dir)
 
 
 def _write_claimed(data_log: DataLog, run_dir: Path, token: str) -> None:
@@ -268,13 +282,3 @@ def _way_out(run_dir: Path) -> str:
         f"{run_dir} holds a checkpoint of a recipe that differs so: undo the change, or set "
         f"another run_dir to start anew; what may change is {', '.join(run_folder.CHANGEABLE)}"
     )
-
-
-def _figure(results: dict[str, dict[str, float | int]], metric: str | None) -> float | None:
-    if metric is None:
-        return None
-    task, _, name = metric.partition(".")
-    if name not in results[task]:
-        known = ", ".join(results[task])
-        raise ValueError(f"evaluate.metric: task '{task}' gives no '{name}'; it gives {known}")
-    return float(results[task][name])

@@ -6,12 +6,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
 from flava_plugin import durable
-from flava_plugin.train.checkpoint import FORMATS, STATE, Checkpoint, Fingerprint, fingerprint
+from flava_plugin.train.checkpoint import FORMATS, STATE, Checkpoint, Fingerprint, Kind, fingerprint
 from flava_plugin.train.pieces import size_of, whole
 from flava_plugin.train.tensor_files import TensorFiles, file_name, write_file
 
@@ -37,8 +36,7 @@ def merge(checkpoint: Checkpoint, target: Path, advance: Callable[[int], object]
     temporary.mkdir(parents=True)
     try:
         files: dict[str, Fingerprint] = {}
-        kinds: tuple[Literal["model", "optim"], ...] = ("model", "optim")
-        for kind in kinds:
+        for kind in _kinds(checkpoint):
             path = temporary / file_name(kind)
             _write(path, checkpoint.source(kind), advance)
             files[path.name] = fingerprint(path)
@@ -59,8 +57,12 @@ def elements(checkpoint: Checkpoint) -> int:
     Returns:
         Elements of all tensors.
     """
-    sources = (checkpoint.source("model"), checkpoint.source("optim"))
+    sources = map(checkpoint.source, _kinds(checkpoint))
     return sum(size_of(shape) for source in sources for shape in source.shapes.values())
+
+
+def _kinds(checkpoint: Checkpoint) -> tuple[Kind, ...]:
+    return ("model", "optim", "ema") if checkpoint.averaged else ("model", "optim")
 
 
 def _write(path: Path, source: TensorFiles, advance: Callable[[int], object]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ LOGIT_SCALE = "logit_scale"
 
 
 def parameter_groups(
-    parameters: Iterable[tuple[str, int, nn.Parameter]], weight_decay: float
+    parameters: Iterable[tuple[str, int, nn.Parameter]],
+    weight_decay: float,
+    rates: Mapping[str, float] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """Split the trainable parameters into those that decay and those that do not.
 
@@ -30,27 +33,30 @@ def parameter_groups(
     Args:
         parameters: Name, number of dimensions of the whole parameter, and what is updated of it.
         weight_decay: Of the first group.
+        rates: By name the factor of the learning rate, where it is not 1 (``layer_rates.py``).
 
     Returns:
-        Two parameter groups for an optimiser; one that would be empty is left out.
+        Two parameter groups for an optimiser by factor, which is ``lr_scale`` in them; one that
+        would be empty is left out.
     """
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, dimensions, parameter in parameters:
         if parameter.requires_grad:
             decays = dimensions >= 2 and name.rpartition(".")[2] not in TOKENS
-            (decayed if decays else spared).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+            groups.setdefault((rates.get(name, 1.0), decays), []).append(parameter)
+    return [
+        {"params": own, "weight_decay": weight_decay if decays else 0.0, "lr_scale": rate}
+        for (rate, decays), own in groups.items()
+        if own
     ]
-    return [group for group in groups if group["params"]]
 
 
 def adamw(
     parameters: Sequence[tuple[str, int, nn.Parameter]],
     section: OptimSection,
     build: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    *,
+    rates: Mapping[str, float] = MappingProxyType({}),
 ) -> torch.optim.Optimizer:
     """Build AdamW over the trainable parameters, in its fused form where torch has one.
 
@@ -58,6 +64,7 @@ def adamw(
         parameters: As for ``parameter_groups``.
         section: The recipe's ``optim``.
         build: Takes the groups and AdamW's options; for an optimiser that wraps AdamW.
+        rates: As for ``parameter_groups``.
 
     Returns:
         The optimiser; a parameter whose ``grad`` is None stays untouched by a step.
@@ -65,7 +72,7 @@ def adamw(
     Raises:
         ValueError: The learner has no trainable parameter.
     """
-    groups = parameter_groups(parameters, section.weight_decay)
+    groups = parameter_groups(parameters, section.weight_decay, rates)
     if not groups:
         raise ValueError("the learner has no trainable parameter; unfreeze one or add a head")
     options: dict[str, Any] = {"lr": section.lr, "betas": section.betas, "eps": section.eps}
@@ -95,14 +102,14 @@ def lr_at(step: int, section: OptimSection, total_steps: int) -> float:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group the same learning rate.
+    """Give every parameter group the learning rate, times its own factor.
 
     Args:
         optimizer: Whose groups.
         lr: The rate of the next step.
     """
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from flava_plugin.sections import CheckpointSection
 from flava_plugin.train import run_folder, saving
+from flava_plugin.train.ema import Ema
 from flava_plugin.train.pieces import by_parameter
 from flava_plugin.train.sharding import Strategy
 from flava_plugin.train.sharding.whole import gather
@@ -85,7 +86,13 @@ class Saver:
         self._pool.shutdown(wait=True)  # what rank 0 writes alone is finished even after an error
 
     def save(
-        self, strategy: Strategy, step: int, state: Mapping[str, Any], *, best: bool = False
+        self,
+        strategy: Strategy,
+        step: int,
+        state: Mapping[str, Any],
+        *,
+        best: bool = False,
+        ema: Ema | None = None,
     ) -> None:
         """Copy the run's state and start writing it.
 
@@ -94,6 +101,7 @@ class Saver:
             step: Optimiser steps done.
             state: Plain data for ``state.json``, with the run's ``seconds``.
             best: Whether this is the best checkpoint so far.
+            ema: The average of the weights, to be saved beside them.
         """
         if self._pending is not None:
             if self._world.rank == 0 and self._pending.work and not self._pending.work.done():
@@ -106,16 +114,19 @@ class Saver:
             self.finish()
         sharded = self._section.format == "sharded"
         model, optim = strategy.pieces(spread=sharded)
+        kinds = {"model": model, "optim": optim}
+        if ema is not None:
+            kinds["ema"] = ema.pieces(spread=sharded)
         work: Future[Any] | None = None
         if sharded:
             part = (self._world.rank, self._world.size)
             work = self._pool.submit(
-                saving.save_part, self._run_dir, step, model, optim, part, token=self._token
+                saving.save_part, self._run_dir, step, kinds, part, token=self._token
             )
         else:
-            whole = gather(model, self._world), gather(optim, self._world)
+            whole = {kind: gather(pieces, self._world) for kind, pieces in kinds.items()}
             if self._world.rank == 0:
-                work = self._pool.submit(self._write_whole, step, *whole, state, best)
+                work = self._pool.submit(self._write_whole, step, whole, state, best)
         self._pending = Pending(step, state, best, work)
 
     def flags(self) -> Tensor:
@@ -164,20 +175,20 @@ class Saver:
     def _write_whole(
         self,
         step: int,
-        model: Mapping[str, Tensor],
-        optim: Mapping[str, Tensor],
+        whole: Mapping[str, Mapping[str, Tensor]],
         state: Mapping[str, Any],
         best: bool,
     ) -> None:
         saving.save(
             self._run_dir,
             step,
-            model,
-            by_parameter(optim),
+            whole["model"],
+            by_parameter(whole["optim"]),
             state,
             token=self._token,
             keep=self._section.keep,
             best=best,
+            ema=whole.get("ema"),
         )
         self._summarise(step, state)
 

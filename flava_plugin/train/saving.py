@@ -33,6 +33,7 @@ def save(
     token: str,
     keep: int,
     best: bool = False,
+    ema: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint of whole tensors, move ``latest`` to it and delete what is no longer kept.
 
@@ -45,6 +46,7 @@ def save(
         token: This attempt's token (``run_folder.claim``).
         keep: How many of the newest checkpoints stay.
         best: Whether this is the best one so far; it stays until a better one comes.
+        ema: The average of the trained weights, where there is one.
 
     Returns:
         The checkpoint's folder.
@@ -58,7 +60,8 @@ def save(
         with _explained(run_dir, step, token):
             folder.mkdir(parents=True)
             files = {}
-            for kind, tensors in (("model", model), ("optim", flat_names(optim))):
+            kinds = {"model": model, "optim": flat_names(optim)}
+            for kind, tensors in (kinds if ema is None else {**kinds, "ema": ema}).items():
                 path = folder / file_name(kind)
                 write_whole(path, tensors)
                 files[path.name] = fingerprint(path)
@@ -70,8 +73,7 @@ def save(
 def save_part(
     run_dir: Path,
     step: int,
-    model: Sequence[Piece],
-    optim: Sequence[Piece],
+    kinds: Mapping[str, Sequence[Piece]],
     part: tuple[int, int],
     *,
     token: str,
@@ -81,8 +83,7 @@ def save_part(
     Args:
         run_dir: The run folder.
         step: Optimiser steps done.
-        model: This rank's pieces of the model.
-        optim: This rank's pieces of the optimiser's state.
+        kinds: This rank's pieces of the model, the optimiser's state and so on, by file.
         part: Rank and number of ranks.
         token: The attempt's token, the same on every rank.
 
@@ -96,7 +97,7 @@ def save_part(
     files = {}
     with _explained(run_dir, step, token):
         folder.mkdir(parents=True, exist_ok=True)
-        for kind, pieces in (("model", model), ("optim", optim)):
+        for kind, pieces in kinds.items():
             path = folder / file_name(kind, part)
             write_part(path, pieces)
             durable.sync(path)

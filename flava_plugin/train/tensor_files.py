@@ -49,7 +49,7 @@ def file_name(kind: str, part: tuple[int, int] | None = None) -> str:
     """Name a file.
 
     Args:
-        kind: ``model`` or ``optim``.
+        kind: ``model``, ``optim`` or ``ema``.
         part: Rank and number of ranks, where each writes a file of its own.
 
     Returns:

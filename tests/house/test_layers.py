@@ -18,7 +18,7 @@ GROUND = {"types", "pixels", "registry", "schema", "strict_yaml", "durable"} | {
     "sections_data",
     "sections_init",
 }
-RECIPE = {"recipe", "recipe_check", "recipe_defaults", "recipe_fit"}
+RECIPE = {"recipe", "recipe_check", "recipe_classes", "recipe_defaults", "recipe_fit"}
 # What a run leaves on disk and how it is read back: the evaluation's only way into train.
 STORAGE = {"train.checkpoint", "train.metrics", "train.run_folder"}
 
@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "registry": {"schema", "types"},
     "recipe": GROUND | RECIPE,
     "recipe_check": GROUND | RECIPE,
+    "recipe_classes": GROUND | RECIPE,
     "recipe_defaults": GROUND | RECIPE,
     "recipe_fit": GROUND | RECIPE,
     "data": GROUND | {"data"},

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_run import lines, write_recipe
 
+from flava_plugin import registry
 from flava_plugin.cli.main import main
 from flava_plugin.data.wordpiece import train_vocab
 from flava_plugin.recipe import load_recipe
@@ -29,6 +31,7 @@ def test_twenty_steps_from_the_layout(tree: tuple[str, Tree], tmp_path: Path) ->
     dataset = {"type": name, **{key: str(value) for key, value in options.items()}}
     held = trained(tmp_path, dataset, [text for _, text in pairs])
     assert held["samples"] == len(pairs) == held["coverage"]["samples"]
+    assert pairs_of(dataset) == expected(tmp_path / "tree", pairs)
 
 
 def test_twenty_steps_from_shards_of_it(
@@ -42,6 +45,23 @@ def test_twenty_steps_from_shards_of_it(
     dataset = {"type": "webdataset_pairs", "path": str(shards)}
     held = trained(tmp_path, dataset, [text for _, text in pairs])
     assert held["samples"] == len(pairs)
+    assert pairs_of(dataset) == expected(tmp_path / "tree", pairs)
+
+
+def expected(tree: Path, pairs: list[tuple[str, str]]) -> Counter[tuple[bytes, str]]:
+    """Each picture's file, which no other picture has, with its own caption."""
+    files = {path.stem: path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+    stems = {stem for stem, _ in pairs}
+    assert len({files[stem] for stem in stems}) == len(stems), "a swap could not be seen"
+    return Counter((files[stem], text) for stem, text in pairs)
+
+
+def pairs_of(dataset: dict[str, str]) -> Counter[tuple[bytes, str]]:
+    """What a training with these options reads."""
+    options = {key: value for key, value in dataset.items() if key != "type"}
+    built: Any = registry.datasets.build(dataset["type"], **options)
+    raws = [built.read_raw(index) for index in range(len(built))]
+    return Counter((raw.image, raw.text) for raw in raws)
 
 
 def test_all_of_flavas_data_together(tmp_path: Path) -> None:

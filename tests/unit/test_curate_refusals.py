@@ -50,22 +50,37 @@ def test_words_that_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    "words",
     [
-        (["--step", "balance", "metadata=none.txt"], "none.txt: No such file"),
-        (["--score", "a", "file=none.csv", "--step", "score", "score=a", "min=0"], "no such file"),
-        (
-            ["--score", "a", "record=none", "--step", "score", "score=a", "min=0"],
-            "has the score 'a'",
-        ),
+        ["--step", "balance", "metadata=none.txt"],
+        ["--score", "a", "file=none.csv", "--step", "score", "score=a", "min=0"],
+        ["--step", "near_duplicates", "hashes={file: none.csv}"],
     ],
 )
-def test_files_and_columns_that_are_missing(
-    source: Path, tmp_path: Path, capsys: Any, words: list[str], named: str
+def test_files_that_are_missing_are_told_before_the_scan(
+    source: Path, tmp_path: Path, capsys: Any, words: list[str]
 ) -> None:
+    assert curate(source, tmp_path / "o", *words) == 2
+    error = capsys.readouterr().err
+    assert "none." in error and "no such file" in error
+    assert not (tmp_path / "o").exists(), "a scan may take hours"
+
+
+def test_scores_that_no_sample_has(source: Path, tmp_path: Path, capsys: Any) -> None:
+    words = ["--score", "a", "record=none", "--step", "score", "score=a", "min=0"]
     assert curate(source, tmp_path / "o", *words) == 1
-    assert named in capsys.readouterr().err
+    assert "has the score 'a'" in capsys.readouterr().err
     assert not (tmp_path / "o/curation.json").exists()
+
+
+def test_a_file_for_a_folder_and_the_source_for_the_target(
+    source: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "file").touch()
+    assert curate(source, tmp_path / "file", "--step", "duplicates") == 2
+    assert "is a file; name a folder" in capsys.readouterr().err
+    assert curate(source, source, "--step", "duplicates") == 2
+    assert "belongs to what is read" in capsys.readouterr().err
 
 
 def test_all_errors_of_a_plan_at_once() -> None:

@@ -122,7 +122,8 @@ def test_data_actions_start_without_torch(tmp_path: Path) -> None:
         "from flava_plugin.cli.main import main\n"
         f"out = {str(tmp_path / 'out')!r}\n"
         "words = [['pack', 'shapes_pairs', 'size=5', '--out', out], ['check', out], "
-        "['stats', out], ['index', out]]\n"
+        "['stats', out], ['index', out], "
+        "['curate', out, '--out', out + '_best', '--step', 'duplicates']]\n"
         "sys.exit(sum(main(['data', *each]) for each in words))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from torch.nn import functional as F  # noqa: N812
 from flava_plugin.components.losses import (
     GlobalContrastive,
     MaskedCrossEntropy,
-    class_ce,
     matching_ce,
 )
 from flava_plugin.types import MaskedPrediction
@@ -90,15 +88,6 @@ def test_matching_ce_reads_matched() -> None:
     assert losses[0] < 0.01 and losses[1] > 9 and losses[2] < 0.01
     with pytest.raises(ValueError, match="modality: pair"):
         matching_ce()(logits, BATCH)
-
-
-def test_class_ce_reads_its_target() -> None:
-    batch = replace(BATCH, extra={"colour": torch.tensor([0, 1, 2, 1])})
-    logits = 20 * F.one_hot(torch.tensor([0, 1, 2, 2]), 3).float()
-    losses = class_ce(target="colour")(logits, batch)
-    assert (losses[:3] < 1e-3).all() and losses[3] > 10
-    with pytest.raises(ValueError, match="no label 'color'; its labels: colour"):
-        class_ce(target="color")(logits, batch)
 
 
 def test_contrastive_starts_at_the_usual_scale() -> None:

@@ -30,6 +30,10 @@ MODEL = {
 OPTIM = {"matrix.exp_avg": torch.arange(35.0).view(5, 7) / 2, "matrix.step": torch.tensor(4.0)}
 
 
+def kinds(model: list[Piece], optim: list[Piece]) -> dict[str, list[Piece]]:
+    return {"model": model, "optim": optim}
+
+
 def cut(tensors: dict[str, Tensor], rank: int, ranks: int) -> list[Piece]:
     pieces = []
     for name, tensor in tensors.items():
@@ -61,10 +65,10 @@ def test_every_type_of_number_is_written_as_the_library_reads_it(
 
 def save_sharded(run_dir: Path, step: int, ranks: int, keep: int = 3) -> Path:
     token = run_folder.claim(run_dir)
-    files = {}
+    files: dict[str, checkpoint.Fingerprint] = {}
     for rank in range(ranks):
         pieces = cut(MODEL, rank, ranks), cut(OPTIM, rank, ranks)
-        files |= saving.save_part(run_dir, step, *pieces, (rank, ranks), token=token)
+        files |= saving.save_part(run_dir, step, kinds(*pieces), (rank, ranks), token=token)
     return saving.publish(
         run_dir, step, files, {"seconds": 1.5}, token=token, keep=keep, parts=ranks
     )
@@ -126,7 +130,7 @@ def test_pieces_with_a_hole_are_no_source(tmp_path: Path, missing: int) -> None:
 def test_only_whole_saves_get_a_name(tmp_path: Path) -> None:
     save_sharded(tmp_path, 1, 2)
     token = run_folder.claim(tmp_path)
-    saving.save_part(tmp_path, 2, cut(MODEL, 0, 2), cut(OPTIM, 0, 2), (0, 2), token=token)
+    saving.save_part(tmp_path, 2, kinds(cut(MODEL, 0, 2), cut(OPTIM, 0, 2)), (0, 2), token=token)
     found = checkpoint.newest(tmp_path)
     assert found is not None and found.step == 1
     checkpoint.sweep(tmp_path)
@@ -135,7 +139,9 @@ def test_only_whole_saves_get_a_name(tmp_path: Path) -> None:
 
 def test_an_older_attempt_publishes_nothing(tmp_path: Path) -> None:
     old = run_folder.claim(tmp_path)
-    files = saving.save_part(tmp_path, 2, cut(MODEL, 0, 1), cut(OPTIM, 0, 1), (0, 1), token=old)
+    files = saving.save_part(
+        tmp_path, 2, kinds(cut(MODEL, 0, 1), cut(OPTIM, 0, 1)), (0, 1), token=old
+    )
     run_folder.claim(tmp_path)
     for clean in (lambda: None, lambda: checkpoint.sweep(tmp_path)):
         clean()
@@ -147,10 +153,10 @@ def test_an_older_attempt_publishes_nothing(tmp_path: Path) -> None:
 def test_parts_that_were_written_elsewhere_are_no_checkpoint(tmp_path: Path) -> None:
     run_dirs = [tmp_path / "node_0", tmp_path / "node_1"]
     token = run_folder.claim(run_dirs[0])
-    files = {}
+    files: dict[str, checkpoint.Fingerprint] = {}
     for rank, run_dir in enumerate(run_dirs):
         pieces = cut(MODEL, rank, 2), cut(OPTIM, rank, 2)
-        files |= saving.save_part(run_dir, 2, *pieces, (rank, 2), token=token)
+        files |= saving.save_part(run_dir, 2, kinds(*pieces), (rank, 2), token=token)
     with pytest.raises(OSError, match=r"model-00002-of-00002.*run_dir that all ranks share"):
         saving.publish(run_dirs[0], 2, files, {}, token=token, keep=1, parts=2)
     assert checkpoint.newest(run_dirs[0]) is None
@@ -175,7 +181,7 @@ def test_merge_writes_what_the_library_reads(
 
 def test_merged_numbers_are_aligned_to_their_size(tmp_path: Path) -> None:
     token, mixed = run_folder.claim(tmp_path), {"a": torch.ones(3).half(), "b": torch.arange(2)}
-    files = saving.save_part(tmp_path, 1, cut(mixed, 0, 1), [], (0, 1), token=token)
+    files = saving.save_part(tmp_path, 1, kinds(cut(mixed, 0, 1), []), (0, 1), token=token)
     saving.publish(tmp_path, 1, files, {}, token=token, keep=1, parts=1)
     assert main(["weights", "merge", str(tmp_path), str(tmp_path / "whole")]) == 0
     path = tmp_path / "whole/model.safetensors"

@@ -22,21 +22,35 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 def image_folder(
     *,
     path: InputPath,
+    split: str | None = None,
     extensions: list[str] | None = None,
 ) -> ImageFolder:
     """Every picture below a folder, in the order of their paths.
 
     Args:
         path: The folder. Where all pictures lie in sub-folders, those are the classes.
+        split: A sub-folder such as ``train``, whose own sub-folders are the classes, numbered as
+            those of ``train`` are. Passed over where ``path`` has no ``train``: such a folder has
+            no splits.
         extensions: Ends of file names that count as pictures, in any case; null takes the usual.
 
     Returns:
         The dataset; with classes, ``extra`` has ``class``, an index of ``class_names``.
 
     Raises:
-        ValueError: There is no folder, or no picture in it.
+        ValueError: There is no folder, or no picture in it; or a split has a class that ``train``
+            has not.
     """
-    return ImageFolder(path, extensions or list(EXTENSIONS))
+    ends = extensions or list(EXTENSIONS)
+    if split is None or not ((path / "train").is_dir() or (path / split).is_dir()):
+        return ImageFolder(path, ends)
+    if not (path / split).is_dir():
+        known = ", ".join(sorted(each.name for each in path.iterdir() if each.is_dir()))
+        raise ValueError(f"{path}: has no split '{split}', only {known}")
+    folder = ImageFolder(path / split, ends)
+    if split != "train" and (path / "train").is_dir() and folder.class_names:
+        folder.number_classes(ImageFolder(path / "train", ends).class_names)
+    return folder
 
 
 class ImageFolder:
@@ -110,6 +124,23 @@ class ImageFolder:
         """16 hex digits; they change with the names of the files."""
         said = "\0".join(self._names).encode("utf-8", "surrogateescape")
         return hashlib.blake2b(said, digest_size=8).hexdigest()
+
+    def number_classes(self, names: Sequence[str]) -> None:
+        """Number the classes as another split does.
+
+        Args:
+            names: Its classes, in the order of their numbers.
+
+        Raises:
+            ValueError: A class is none of them.
+        """
+        if unknown := sorted(set(self.class_names) - set(names)):
+            raise ValueError(
+                f"{self.path}: class '{unknown[0]}' is none of train's ({', '.join(names[:9])}); "
+                "remove or rename its folder"
+            )
+        self.class_names = tuple(names)
+        self._numbers = {name: number for number, name in enumerate(names)}
 
     def _extra(self, name: str) -> dict[str, int]:
         return {"class": self._numbers[_class_of(name)]} if self.class_names else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from array import array
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from flava_plugin.data.damage import DamagedSampleError
+from flava_plugin.data.identity import digest_of_file
 from flava_plugin.data.layouts.picture_folder import picture_bytes
 from flava_plugin.data.layouts.picture_names import inside
 from flava_plugin.data.shards.picture_formats import FORMATS, NEEDED, format_of
@@ -47,7 +47,7 @@ def jsonl_pairs(
 
 
 class JsonLines:
-    """Pairs of a file; a sample costs ten bytes of memory until it is read.
+    """Pairs of a file; a sample costs twenty bytes of memory until it is read.
 
     Args:
         path: The file.
@@ -66,7 +66,7 @@ class JsonLines:
         self.caption_key = caption_key
         self._lines = array("Q")
         self._offsets = array("Q")
-        self._choices = array("H")
+        self._choices = array("I")
         for number, offset, line in _lines(path):
             name, captions = self._parse(line, number)
             if not self._lines and not (images / name).is_file():
@@ -132,11 +132,7 @@ class JsonLines:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits; they change with the file."""
-        digest = hashlib.blake2b(digest_size=8)
-        with self.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+        return digest_of_file(self.path, 8)[0]
 
     def _row(self, index: int) -> tuple[str, str, int]:
         """Name of the picture, caption and number of the line."""
@@ -150,7 +146,7 @@ class JsonLines:
         where = f"{self.path}:{number}"
         try:
             row: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: no JSON object on one line ({error})") from error
         for key in (self.image_key, self.caption_key):
             if not isinstance(row, dict) or key not in row:

@@ -16,6 +16,9 @@ LONGEST = 16 * 1024 * 1024
 """Most bytes of a line; no published table has one of a thousandth (a fuse, not a format)."""
 
 
+_PACKED = (".gz", ".bz2")
+
+
 class Line(NamedTuple):
     """A line of a file.
 
@@ -65,7 +68,7 @@ def files_at(path: Path, *patterns: str) -> list[Path]:
         Files in the order of their names.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or one both as it is and compressed.
     """
     if path.is_file():
         return [path]
@@ -75,6 +78,12 @@ def files_at(path: Path, *patterns: str) -> list[Path]:
     kept = sorted(file for file in found if not file.name.startswith("."))
     if not kept:
         raise ValueError(f"{path}: holds no file of {', '.join(patterns)}; name the file itself")
+    for file in kept:
+        if file.suffix in _PACKED and file.with_suffix("") in found:
+            raise ValueError(
+                f"{file}: stands beside {file.stem}, which holds the same lines; take one of them "
+                "away, or name the file itself"
+            )
     return kept
 
 
@@ -174,15 +183,27 @@ def json_lines(path: Path) -> Iterator[JsonLine | Dropped]:
         if isinstance(line, Dropped):
             yield line
             continue
-        try:
-            row = json.loads(line.text)
-        except (ValueError, RecursionError) as error:
-            yield Dropped("broken line", f"{line.where}: no JSON object on one line ({error})")
-            continue
-        if isinstance(row, dict):
-            yield JsonLine(path, line.number, row)
-        else:
-            yield Dropped("broken line", f"{line.where}: {type(row).__name__}, not a JSON object")
+        row = json_object(line.text, line.where)
+        yield row if isinstance(row, Dropped) else JsonLine(path, line.number, row)
+
+
+def json_object(text: str, where: str) -> dict[str, Any] | Dropped:
+    """Read a JSON object.
+
+    Args:
+        text: A line.
+        where: File and line, for messages.
+
+    Returns:
+        The object, or why the line is none.
+    """
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Dropped("broken line", f"{where}: no JSON object on one line ({error})")
+    if isinstance(row, dict):
+        return row
+    return Dropped("broken line", f"{where}: {type(row).__name__}, not a JSON object")
 
 
 def text_of(value: Any, where: str, name: str) -> str | Dropped:

@@ -140,7 +140,8 @@ def _records(
     if manifest.names is not None:
         image = manifest.names.of(row=number, url=image, image=image)
     captions = value(manifest.caption)
-    for caption in captions if isinstance(captions, list) else [captions]:
+    # an empty list of captions has no caption, which is to be counted
+    for caption in (captions or [None]) if isinstance(captions, list) else [captions]:
         text = text_of(caption, where, str(manifest.caption))
         if isinstance(text, Dropped):
             yield text

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from flava_plugin import durable
 from flava_plugin.data.layouts.packed_texts import PackedTexts, Packs
@@ -63,7 +62,7 @@ def read_packs(path: Path, key: str, files: Sequence[Paragraphs]) -> PackedTexts
         if len({column.shape for column in packs}) != 1 or packs.files.max() >= len(files):
             raise ValueError("its columns do not fit")
         return PackedTexts(files, packs, facts["fingerprint"], coverage)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(
             f"{path}: holds no places of packed texts ({error}); delete it, or name another file"
         ) from error
@@ -86,14 +85,8 @@ def write_packs(path: Path, key: str, texts: PackedTexts) -> None:
         "fingerprint": texts.fingerprint,
         "coverage": json.dumps(texts.coverage),
     }
-    temporary = path.with_name(f"{durable.TEMPORARY}{path.name}-{os.getpid()}")
     columns = {name: np.array(column) for name, column in texts.packs._asdict().items()}
     try:
-        save_file(columns, temporary, facts)
-        durable.sync(temporary)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+        durable.write_bytes(path, save(columns, facts))
+    except OSError as error:
         raise ValueError(f"{path}: cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    durable.sync(path.parent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from flava_plugin.data.layouts.lines import LONGEST, files_at, line_text, text_of
+from flava_plugin.data.layouts.lines import LONGEST, files_at, json_object, line_text, text_of
 from flava_plugin.data.layouts.record import Dropped
 from flava_plugin.data.tables import ParquetTable
 
@@ -108,6 +107,11 @@ class TextColumn:
 
     def __init__(self, files: Sequence[Path], key: str) -> None:
         table = ParquetTable(files, [key])
+        kind = table.type_of(key)
+        if "string" not in kind or "<" in kind.removeprefix("dictionary<"):
+            raise ValueError(
+                f"{files[0]}: column '{key}' holds {kind}, no texts; set text: to a column of texts"
+            )
         blob, ends = bytearray(), array("Q")
         for text in table.texts(key):
             blob += (text or "").encode("utf-8")
@@ -157,12 +161,9 @@ def open_paragraphs(path: Path, key: str) -> list[Paragraphs]:
 
 
 def _json_text(line: str, key: str, where: str) -> str | Dropped:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Dropped("broken line", f"{where}: no JSON object on one line ({error})")
-    if not isinstance(row, dict):
-        return Dropped("broken line", f"{where}: {type(row).__name__}, not a JSON object")
+    row = json_object(line, where)
+    if isinstance(row, Dropped):
+        return row
     text = text_of(row.get(key), where, key)
     if isinstance(text, str) and not text.strip():
         return Dropped("empty text", where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from flava_plugin.data.damage import DamagedSampleError
 
 _MOST_NAMES = 4_000_000
 """Names remembered at a time, about 100 bytes each."""
+
+_NO_FOLDER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
+"""Errors that mean there is no such folder."""
 
 
 class PictureFolder:
@@ -34,6 +38,9 @@ class PictureFolder:
 
         Returns:
             Whether its folder lists it.
+
+        Raises:
+            ValueError: Its folder is there and cannot be listed.
         """
         folder, _, file = name.rpartition("/")
         if folder not in self._listings:
@@ -54,13 +61,16 @@ class PictureFolder:
     def _list(self, folder: str) -> None:
         try:
             found = frozenset(os.listdir(self.path / folder))  # noqa: PTH208 (names alone, fast)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _NO_FOLDER:
+                # a disk that fails, or a folder that may not be read, holds pictures all the same
+                raise ValueError(f"{self.path / folder}: cannot be listed: {error}") from error
             found = frozenset()
         self._listings[folder] = found
-        self._held += len(found)
+        self._held += 1 + len(found)
         while self._held > _MOST_NAMES and len(self._listings) > 1:
             oldest = next(iter(self._listings))
-            self._held -= len(self._listings.pop(oldest))
+            self._held -= 1 + len(self._listings.pop(oldest))
 
 
 def picture_bytes(path: Path) -> bytes:
@@ -74,8 +84,9 @@ def picture_bytes(path: Path) -> bytes:
 
     Raises:
         DamagedSampleError: There is no such file.
+        OSError: It cannot be read.
     """
     try:
         return path.read_bytes()
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise DamagedSampleError("no picture", f"{path}: {error.strerror}") from error

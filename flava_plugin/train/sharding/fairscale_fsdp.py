@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from flava_plugin.sections import OptimSection
+from flava_plugin.train.layer_rates import layer_rates
 from flava_plugin.train.optim import adamw
 from flava_plugin.train.pieces import Piece, Source
 from flava_plugin.train.sharding.averaging import copy_from_first
@@ -66,6 +67,7 @@ class FairScaleFSDP:
     def __init__(self, learner: nn.Module, optim: OptimSection, world: World) -> None:
         require_cuda(world.device)
         self.world = world
+        rates = layer_rates(learner, optim.layer_decay)
         plan = find_units(learner, "fairscale_fsdp", lambda parameter: parameter.requires_grad)
         learner.to(world.device)
         if world.size > 1:
@@ -77,7 +79,7 @@ class FairScaleFSDP:
         for unit in reversed(self._units):  # the root makes those inside it its own
             unit._lazy_init()
         self._ranges, self._held = cut(self._units, places, held, world)
-        self.optimizer: torch.optim.Optimizer = adamw(self._held.listed(), optim)
+        self.optimizer: torch.optim.Optimizer = adamw(self._held.listed(), optim, rates=rates)
         self._settled = True
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

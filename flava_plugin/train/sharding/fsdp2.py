@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from flava_plugin.sections import OptimSection
+from flava_plugin.train.layer_rates import layer_rates
 from flava_plugin.train.optim import adamw
 from flava_plugin.train.pieces import Piece, Source
 from flava_plugin.train.sharding.averaging import copy_from_first
@@ -67,6 +68,7 @@ class FSDP2:
                 "fairscale_sdp"
             )
         self.world = world
+        rates = layer_rates(learner, optim.layer_decay)
         self.module: nn.Module = learner.to(world.device)
         _join(world)
         if world.size > 1:
@@ -93,7 +95,7 @@ class FSDP2:
         self._scalars = {s.name: s.value for s in self._held.trained if s.value in scalars}
         own = {id(value): parameter for parameter, value in values.items()}
         self._sharded = [(s, own[id(s.value)]) for s in self._held.trained if id(s.value) in own]
-        self.optimizer: torch.optim.Optimizer = adamw(self._held.listed(), optim)
+        self.optimizer: torch.optim.Optimizer = adamw(self._held.listed(), optim, rates=rates)
         self._waits = False
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

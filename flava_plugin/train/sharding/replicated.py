@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flava_plugin.sections import OptimSection
+from flava_plugin.train.layer_rates import layer_rates
 from flava_plugin.train.optim import adamw
 from flava_plugin.train.pieces import Piece, Source
 from flava_plugin.train.sharding.averaging import average_gradients, copy_from_first
@@ -57,6 +58,7 @@ class Replicated:
         build: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
     ) -> None:
         self.world = world
+        rates = layer_rates(learner, optim.layer_decay)
         self._learner = learner.to(world.device)
         self.module: nn.Module = self._learner
         self._by_hand = world.size > 1 and TORCH < (2, 4)
@@ -70,7 +72,7 @@ class Replicated:
                 self._learner, find_unused_parameters=True, broadcast_buffers=False
             )
         self.held = Held.of_replica(self._learner)
-        self.optimizer: torch.optim.Optimizer = adamw(self.held.listed(), optim, build)
+        self.optimizer: torch.optim.Optimizer = adamw(self.held.listed(), optim, build, rates=rates)
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """What this rank updates, by the learner's own names."""

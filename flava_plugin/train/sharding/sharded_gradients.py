@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from flava_plugin.sections import OptimSection
+from flava_plugin.train.layer_rates import layer_rates
 from flava_plugin.train.optim import adamw
 from flava_plugin.train.pieces import Piece, Source
 from flava_plugin.train.sharding.averaging import copy_from_first
@@ -62,6 +63,7 @@ class ShardedGradients:
 
     def __init__(self, learner: nn.Module, optim: OptimSection, world: World) -> None:
         self.world = world
+        rates = layer_rates(learner, optim.layer_decay)
         self.module: nn.Module = learner.to(world.device)
         self._wrapper: Any = None
         self._synced = True
@@ -70,7 +72,9 @@ class ShardedGradients:
             copy_from_first(learner)
         self._held = Held.of_replica(learner)
         build = sharded_adamw if world.size > 1 else torch.optim.AdamW
-        self.optimizer: torch.optim.Optimizer = adamw(self._held.listed(), optim, build)
+        self.optimizer: torch.optim.Optimizer = adamw(
+            self._held.listed(), optim, build, rates=rates
+        )
         self._owned = owned(self._held, self.optimizer)
         if world.size > 1:
             self._wrapper = ShardedDataParallel(
