@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from flava_plugin.cli.amounts import budget, whole
-from flava_plugin.cli.data_sources import build_dataset, check_out, name_dataset
+from flava_plugin.cli.data_sources import build_dataset, check_out, name_dataset, spare_source
 from flava_plugin.cli.progress import add_progress, bar
+from flava_plugin.durable import TEMPORARY, sync
 
 if TYPE_CHECKING:
     from flava_plugin.data.checking import Findings
@@ -24,6 +25,7 @@ class _Source(NamedTuple):
     name: str
     dataset: Any
     kind: Modality
+    options: dict[str, Any]
 
 
 def add_action(actions: Any) -> None:
@@ -86,6 +88,9 @@ def run_check(arguments: argparse.Namespace) -> int:
         if arguments.report:
             check_out(arguments.report, "--report")
         sources = _sources(arguments)
+        if arguments.report:
+            for source in sources:
+                spare_source(arguments.report, source.options, "--report", only_same=True)
     except RecipeError:
         raise
     except ValueError as error:
@@ -115,7 +120,8 @@ def _sources(arguments: argparse.Namespace) -> list[_Source]:
 
     name, path = arguments.data, Path(arguments.data)
     is_run = (path / "recipe.yaml").is_file()
-    if name not in registry.datasets.names() and (is_run or not path.is_dir()):
+    is_named = name in registry.datasets.names() or "://" in name
+    if not is_named and (is_run or not path.is_dir()):
         from flava_plugin.recipe import load_recipe, recipe_names
 
         if not path.exists() and name not in recipe_names():
@@ -128,13 +134,15 @@ def _sources(arguments: argparse.Namespace) -> list[_Source]:
                 f"data.sources.{each}",
                 build_dataset(source.dataset.type, source.dataset.options),
                 arguments.kind or source.modality,
+                source.dataset.options,
             )
             for each, source in recipe.data.sources.items()
         ]
-    dataset = build_dataset(*name_dataset(name, arguments.overrides))
+    name, options = name_dataset(name, arguments.overrides)
+    dataset = build_dataset(name, options)
     from flava_plugin.data.raw_reading import kind_of
 
-    return [_Source("", dataset, arguments.kind or kind_of(dataset))]
+    return [_Source("", dataset, arguments.kind or kind_of(dataset), options)]
 
 
 def _check(source: _Source, arguments: argparse.Namespace, report: _Report) -> dict[str, Any]:
@@ -201,8 +209,6 @@ class _Report:
         self._file: TextIO | None = None
 
     def __enter__(self) -> _Report:
-        from flava_plugin.durable import TEMPORARY
-
         if self.path is not None:
             self._temporary = self.path.with_name(f"{TEMPORARY}{self.path.name}")
             self._file = self._temporary.open("w", encoding="utf-8")
@@ -213,6 +219,7 @@ class _Report:
             return
         self._file.close()
         if kind is None:
+            sync(self._temporary)
             self._temporary.replace(self.path)
         else:
             self._temporary.unlink(missing_ok=True)

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from flava_plugin.cli.amounts import whole
-from flava_plugin.cli.data_sources import check_out, open_dataset
+from flava_plugin.cli.data_sources import (
+    build_dataset,
+    check_out,
+    name_dataset,
+    spare_source,
+)
 
 
 def add_action(actions: Any) -> None:
@@ -51,10 +56,13 @@ def run_fit_codebook(arguments: argparse.Namespace) -> int:
     """
     try:
         check_out(arguments.out)
-        dataset = open_dataset(arguments.dataset, arguments.options)
+        name, options = name_dataset(arguments.dataset, arguments.options)
+        spare_source(arguments.out, options, only_same=True)
+        dataset = build_dataset(name, options)
     except ValueError as error:
         print(f"flava data fit-codebook: {error}", file=sys.stderr)
         return 2
+    from flava_plugin.data.damage import StoreError
     from flava_plugin.data.fit_codebook import fit_codebook, write_codebook
 
     try:
@@ -67,7 +75,7 @@ def run_fit_codebook(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             source=" ".join([arguments.dataset, *arguments.options]),
         )
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StoreError) as error:
         print(f"flava data fit-codebook: {error}", file=sys.stderr)
         return 1
     write_codebook(arguments.out, book, info)

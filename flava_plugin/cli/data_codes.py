@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flava_plugin.cli.amounts import whole
+from flava_plugin.cli.amounts import budget, whole
 from flava_plugin.cli.progress import add_progress, bar
 
 
@@ -30,7 +30,11 @@ def add_action(actions: Any) -> None:
     codes.add_argument("--out", type=Path, required=True, help="folder to write")
     codes.add_argument("--rows", type=whole, default=64, help="pictures at a time (%(default)s)")
     codes.add_argument(
-        "--budget", type=int, default=0, help="pictures that may be unreadable (%(default)s)"
+        "--budget",
+        type=budget,
+        default="0",
+        metavar="N|SHARE",
+        help="pictures that may be unreadable (%(default)s)",
     )
     add_progress(codes)
     codes.set_defaults(run=run_codes)
@@ -64,6 +68,7 @@ def run_codes(arguments: argparse.Namespace) -> int:
 
     from flava_plugin import registry
     from flava_plugin.data.compute_codes import compute_codes
+    from flava_plugin.data.damage import StoreError
 
     gpu = recipe.device != "cpu" and torch.cuda.is_available()
     try:
@@ -82,7 +87,10 @@ def run_codes(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"flava data codes: {error}", file=sys.stderr)
         return 2
+    except StoreError as error:
+        print(f"flava data codes: {error}; what is computed is kept", file=sys.stderr)
+        return 1
     for reason, number in sorted(faults.items()):
         print(f"{number} x {reason}: without codes", file=sys.stderr)
     print(f"{arguments.out}: codes of {len(dataset) - faults.total():,} pictures")
-    return int(faults.total() > arguments.budget)
+    return int(faults.total() > arguments.budget.allowed(len(dataset)))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flava_plugin.data.curation.parts import Parts
     from flava_plugin.data.curation.scoring import RunScores
     from flava_plugin.data.curation.sections import CurationPlan
-    from flava_plugin.data.curation.work import Progress
+    from flava_plugin.data.spreading import Tick
 
 _STEPS = """\
 steps, in the order they are given; each sees what the ones before have left:
@@ -98,14 +98,17 @@ def run_curate(arguments: argparse.Namespace) -> int:
     Returns:
         0 done, 1 the data do not serve, 2 the command line or the plan is refused.
     """
-    from flava_plugin.cli.data_sources import open_dataset
+    from flava_plugin.cli.data_sources import build_dataset, name_dataset, spare_source
 
     try:
         plan = _plan(arguments)
         from flava_plugin.data.curation.curate import Curation, refuse_other
         from flava_plugin.data.curation.parts import parts_of
 
-        parts = parts_of(open_dataset(arguments.source, arguments.options))
+        _check_files(arguments, plan)
+        kind, options = name_dataset(arguments.source, arguments.options)
+        spare_source(arguments.out, options, "--out", only_same=True)
+        parts = parts_of(build_dataset(kind, options))
         if not arguments.replace:
             refuse_other(arguments.out, plan, parts)
         tables = arguments.tables or arguments.out / "tables"
@@ -117,9 +120,11 @@ def run_curate(arguments: argparse.Namespace) -> int:
     name = " ".join([arguments.source, *arguments.options])
     work = Curation(parts, name, plan, arguments.out, tables, runs, arguments.jobs)
     bars = _Bars(arguments)
+    from flava_plugin.data.damage import StoreError
+
     try:
         record = work.carry_out(bars.begin)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StoreError) as error:
         bars.end()
         print(f"flava data curate: {error}", file=sys.stderr)
         return 1
@@ -137,15 +142,12 @@ class _Bars:
         self.arguments = arguments
         self._shown: Any = None
 
-    def begin(self, name: str, parts: int) -> Progress:
+    def begin(self, name: str, parts: int) -> Tick:
         self.end()
         self._shown = bar(parts, "part", self.arguments)
         self._shown.set_description(name)
-
-        def told(done: int, _: int) -> None:
-            self._shown.update(done - self._shown.n)
-
-        return told
+        update: Tick = self._shown.update
+        return update
 
     def end(self) -> None:
         if self._shown is not None:
@@ -182,6 +184,22 @@ def _plan(arguments: argparse.Namespace) -> CurationPlan:
     return read_plan(plan, "the command line")
 
 
+def _check_files(arguments: argparse.Namespace, plan: CurationPlan) -> None:
+    """Refuse files that are not there before a scan of hours and not after it."""
+    for folder, option in ((arguments.out, "--out"), (arguments.tables, "--tables")):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise ValueError(f"{option} {folder}: is a file; name a folder")
+    for name, score in plan.scores.items():
+        if score.file is not None and not score.file.is_file():
+            raise ValueError(
+                f"scores.{name}: {score.file}: no such file; name a parquet or CSV file"
+            )
+    for place, step in enumerate(plan.steps):
+        file = getattr(step, "metadata", None) or getattr(getattr(step, "hashes", 0), "file", None)
+        if file is not None and not file.is_file():
+            raise ValueError(f"steps.{place}: {file}: no such file; name one")
+
+
 def _options(option: str, words: Sequence[str]) -> dict[str, Any]:
     from flava_plugin.strict_yaml import parse
 
@@ -190,7 +208,10 @@ def _options(option: str, words: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals or not key or key in found:
             raise ValueError(f"{option}: '{word}' is no key=value, or stands twice")
-        found[key] = parse(value)
+        try:
+            found[key] = parse(value)
+        except ValueError as error:
+            raise ValueError(f"{option} '{word}': {error}") from error
     return found
 
 

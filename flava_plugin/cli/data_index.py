@@ -58,7 +58,8 @@ def run_index(arguments: argparse.Namespace) -> int:
         0 done, though there be damaged samples; 1 nothing can be read; 2 there is no such folder.
     """
     if not arguments.folder.is_dir():
-        print(f"flava data index: {arguments.folder}: no such folder", file=sys.stderr)
+        what = "is a file; name its folder" if arguments.folder.exists() else "no such folder"
+        print(f"flava data index: {arguments.folder}: {what}", file=sys.stderr)
         return 2
     from flava_plugin.data.shards.indexing import find_tars, index_folder
 

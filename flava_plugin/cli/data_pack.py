@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flava_plugin.cli.amounts import budget, whole
-from flava_plugin.cli.data_sources import build_dataset, name_dataset
+from flava_plugin.cli.data_sources import build_dataset, name_dataset, spare_source
 from flava_plugin.cli.progress import add_progress, bar
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def run_pack(arguments: argparse.Namespace) -> int:
     try:
         _check(arguments)
         name, options = name_dataset(arguments.dataset, arguments.overrides)
+        spare_source(arguments.out, options)
         dataset = build_dataset(name, options)
         _note_records(dataset)
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,47 @@ def check_out(path: Path, option: str = "--out") -> None:
         raise ValueError(f"{option} {path}: no such folder; make it first")
     if path.is_dir():
         raise ValueError(f"{option} {path}: is a folder; name a file in it")
+
+
+def spare_source(
+    path: Path, options: Mapping[str, Any], option: str = "--out", *, only_same: bool = False
+) -> None:
+    """Refuse to write over what is read, or into a folder that is read.
+
+    Args:
+        path: What is to be written.
+        options: Of the dataset; every text in them that names a file or folder counts.
+        option: What names the path on the command line.
+        only_same: Whether a place below a folder that is read does no harm.
+
+    Raises:
+        ValueError: It would.
+    """
+    target = path.resolve()
+    for name, value in options.items():
+        for text in _texts_in(value):
+            try:
+                source = Path(text).resolve()
+                below = name == "path" and not only_same and source in target.parents
+                if (source == target or below) and source.exists():
+                    raise ValueError(
+                        f"{option} {path}: belongs to what is read ({name}={text}); name a place "
+                        "outside of it"
+                    )
+            except OSError:  # too long for a path: no path
+                continue
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if value and "\0" not in value:
+            yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts_in(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts_in(each)
 
 
 def name_dataset(name: str, options: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -55,7 +96,10 @@ def name_dataset(name: str, options: Sequence[str]) -> tuple[str, dict[str, Any]
         key, equals, value = option.partition("=")
         if not equals or not key:
             raise ValueError(f"'{option}' is no key=value; write such as path=photos")
-        given[key] = parse(value)
+        try:
+            given[key] = parse(value)
+        except ValueError as error:
+            raise ValueError(f"'{option}': {error}") from error
     return name, given
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from flava_plugin.cli.amounts import whole
-from flava_plugin.cli.data_sources import build_dataset, check_out, name_dataset
+from flava_plugin.cli.data_sources import build_dataset, check_out, name_dataset, spare_source
 from flava_plugin.cli.progress import add_progress, bar
 
 
@@ -76,6 +77,12 @@ def run_stats(arguments: argparse.Namespace) -> int:
         if arguments.sheet is not None and arguments.sheet.suffix.lower() != ".png":
             raise ValueError(f"--sheet {arguments.sheet}: name a .png file")
         name, options = name_dataset(arguments.dataset, arguments.overrides)
+        for path, option in ((arguments.report, "--report"), (arguments.sheet, "--sheet")):
+            if path is not None:
+                # a picture among pictures would be one of the samples from then on
+                spare_source(path, options, option, only_same=option == "--report")
+        if arguments.vocab is None and (arguments.cased or arguments.length):
+            raise ValueError("--cased and --length are of the tokens; give --vocab too")
         dataset = build_dataset(name, options)
         tokenizer = None if arguments.vocab is None else _tokenizer(arguments)
     except ValueError as error:
@@ -152,9 +159,10 @@ def _text_of(dataset: Any, index: int) -> str:
 
 
 def _draw(arguments: argparse.Namespace, dataset: Any, kind: Any) -> None:
-    from flava_plugin.data.contact_sheet import Exhibit, contact_sheet
+    from flava_plugin.data.contact_sheet import LARGE, Exhibit, contact_sheet
     from flava_plugin.data.raw_reading import look_at
     from flava_plugin.data.statistics import choose
+    from flava_plugin.durable import write_bytes
 
     chosen = choose(len(dataset), arguments.sheet_samples, arguments.seed)
     exhibits = []
@@ -165,7 +173,11 @@ def _draw(arguments: argparse.Namespace, dataset: Any, kind: Any) -> None:
             number = looked.raw.extra["class"]
             names = getattr(dataset, "class_names", ())
             caption = str(names[number]) if names else f"class {number}"
+        if looked.picture is not None and max(looked.picture.size) > LARGE:
+            looked.picture.thumbnail((LARGE, LARGE), reducing_gap=3.0)
         exhibits.append(Exhibit(looked.picture, caption, index))
     what = " ".join([arguments.dataset, *arguments.overrides])
     title = f"{what}: {len(exhibits)} of {len(dataset)} samples, seed {arguments.seed}"
-    contact_sheet(exhibits, title).save(arguments.sheet)
+    made = BytesIO()
+    contact_sheet(exhibits, title).save(made, "PNG")
+    write_bytes(arguments.sheet, made.getvalue())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from flava_plugin.cli.amounts import whole
 from flava_plugin.cli.data_sources import check_out, open_dataset
+from flava_plugin.durable import write_bytes
 
 
 def add_action(actions: Any) -> None:
@@ -73,20 +75,25 @@ def run_train_vocab(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"flava data train-vocab: {error}", file=sys.stderr)
         return 2
+    from flava_plugin.data.damage import StoreError
     from flava_plugin.data.wordpiece import train_vocab
 
+    damage: Counter[str] = Counter()
     try:
-        texts += [text for dataset in datasets for text in _texts(dataset, arguments.texts)]
+        for dataset in datasets:
+            texts += _texts(dataset, arguments.texts, damage)
         tokens = train_vocab(
             texts,
             arguments.size,
             lowercase=not arguments.cased,
             used_only=arguments.used_only,
         )
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StoreError) as error:
         print(f"flava data train-vocab: {error}", file=sys.stderr)
         return 1
-    arguments.out.write_bytes(("\n".join(tokens) + "\n").encode())
+    for reason, number in sorted(damage.items()):
+        print(f"flava data train-vocab: passed over: {number} x {reason}", file=sys.stderr)
+    write_bytes(arguments.out, ("\n".join(tokens) + "\n").encode())
     print(f"{arguments.out}: {len(tokens)} tokens from {len(texts)} lines")
     return 0
 
@@ -128,8 +135,19 @@ def _lines(path: Path) -> list[str]:
         raise ValueError(f"{path}: no UTF-8 text ({error}); save it as UTF-8") from error
 
 
-def _texts(dataset: Any, count: int) -> Iterator[str]:
+def _texts(dataset: Any, count: int, damage: Counter[str]) -> Iterator[str]:
+    """Texts of a dataset; what cannot be read is counted by reason."""
+    from flava_plugin.data.damage import raise_of_the_machine, reason_of
+    from flava_plugin.data.decoding import FAILURES
+
+    # where it can be, the text is read alone: a picture that is missing does no harm here
+    read_alone = hasattr(dataset, "read_text")
     for index in range(min(count, len(dataset))):
-        text = dataset.read(index).text
+        try:
+            text = dataset.read_text(index) if read_alone else dataset.read(index).text
+        except FAILURES as error:
+            raise_of_the_machine(error)
+            damage[reason_of(error)] += 1
+            continue
         if text:
             yield text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from flava_plugin.data.damage import raise_of_the_machine
 from flava_plugin.data.order import Row
-from flava_plugin.data.reading import attempt, raise_of_the_machine
+from flava_plugin.data.plain_text import plain
+from flava_plugin.data.reading import attempt
 from flava_plugin.types import Dataset, Sample
 
 
@@ -59,15 +61,3 @@ class Captions:
             return text
         sample, _ = attempt(self.dataset, self.source, index, "pair")
         return sample.text
-
-
-def plain(text: str | None) -> str:
-    """Reduce a caption to what makes it different from another.
-
-    Args:
-        text: A caption or None.
-
-    Returns:
-        Without case and without spaces that separate nothing; empty for None.
-    """
-    return " ".join((text or "").casefold().split())

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
 from typing import NamedTuple
 
 from flava_plugin.data.damage import DamagedSampleError, reason_of
+from flava_plugin.data.identity import digest_of_file
 from flava_plugin.data.raw_reading import Looked, look_at, misnamed
 from flava_plugin.data.shards.index_file import SUFFIX, sidecar_size
 from flava_plugin.data.shards.manifest import ShardEntry
@@ -22,7 +22,6 @@ from flava_plugin.types import Dataset, Modality
 FOUND_BEFORE = "found when it was indexed"
 """End of what ``ShardSet`` says of a sample that its index flags."""
 
-_CHUNK = 1 << 20
 _AT_ONCE = 1_000
 """Samples of a task where there are no shards."""
 
@@ -181,28 +180,19 @@ def _check_files(shards: ShardSet, entry: ShardEntry) -> Iterator[Damage]:
     )
     for name, size, digest, reason in files:
         try:
-            hashed, length = _hash_file(shards.store.local(name, size, digest))
+            hashed, length = digest_of_file(shards.store.local(name, size, digest), 16)
         except (DamagedSampleError, OSError) as error:
             # a tar that is missing is said to be so; without its index it cannot be read either
             said = reason if reason == "damaged index" else reason_of(error)
             yield Damage(None, said, f"{name}: {error}")
             continue
-        if hashed == digest:
+        if hashed == digest.hex():
             continue
         if length == size:
             yield Damage(None, reason, f"{name}: its bytes are not those that were indexed")
         else:
             other = "truncated tar" if length < size else "damaged index"
             yield Damage(None, other, f"{name}: has {length} bytes, was indexed with {size}")
-
-
-def _hash_file(path: Path) -> tuple[bytes, int]:
-    hashed, length = blake2b(digest_size=16), 0
-    with path.open("rb") as file:
-        while piece := file.read(_CHUNK):
-            hashed.update(piece)
-            length += len(piece)
-    return hashed.digest(), length
 
 
 def _take(found: Findings, looked: Looked) -> None:

@@ -85,9 +85,11 @@ def compute_codes(
             same = False
         if not same:
             raise ValueError(f"{folder}: holds codes of something else; name another folder")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and not _is_free(folder):
         raise ValueError(f"{folder}: is no folder of codes, nor an empty one; name another")
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{durable.TEMPORARY}*"):  # of a process that was killed
+        left.unlink(missing_ok=True)
     durable.write_text(listed, json.dumps({**about, "patches": 0, "complete": False}) + "\n")
     codebook = codebook.to(device).eval()
     faults: Counter[str] = Counter()
@@ -144,6 +146,11 @@ def _codes(
     found = np.full((len(indices), codes.shape[1]), NONE, np.int64)
     found[places] = codes
     return found
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether it is a folder that holds nothing, but for what a killed process left behind."""
+    return folder.is_dir() and all(p.name.startswith(durable.TEMPORARY) for p in folder.iterdir())
 
 
 def _missing(path: Path, samples: int) -> int | None:

@@ -10,6 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _TILE = 240
+LARGE = 2 * _TILE
+"""Pixels of a side that a tile can use; a larger picture need not be held whole."""
+
 _GAP = 16
 _TEXT_SIZE = 15
 _LINE = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
@@ -22,6 +23,12 @@ Reason = Literal[
     "broken record",
     "no codes",
 ]
+
+OF_THE_MACHINE = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+)
+"""Numbers of errors that no file is to blame for. They end the run, which goes on from its last
+checkpoint: a substitute would make the order depend on the machine's state."""
 
 
 class DamagedSampleError(ValueError):
@@ -62,3 +69,16 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "broken picture"
     return type(error).__name__
+
+
+def raise_of_the_machine(error: Exception) -> None:
+    """Pass on an error that no sample is to blame for.
+
+    Args:
+        error: What reading one raised.
+
+    Raises:
+        OSError: It is one of ``OF_THE_MACHINE``.
+    """
+    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+        raise error

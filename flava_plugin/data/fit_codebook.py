@@ -12,6 +12,7 @@ from torch import Tensor
 from flava_plugin.data.codebook_file import CodebookInfo, codebook_file
 from flava_plugin.data.kmeans import balance, fit_kmeans, to_patches
 from flava_plugin.data.pictures import to_rgb, views
+from flava_plugin.durable import write_bytes
 from flava_plugin.sections_data import ImageSection
 from flava_plugin.types import Dataset
 
@@ -78,4 +79,4 @@ def write_codebook(path: Path, centroids: Tensor, info: CodebookInfo) -> None:
         info: Of ``fit_codebook``.
     """
     tensors, metadata = codebook_file(centroids, info)
-    path.write_bytes(save(tensors, metadata))
+    write_bytes(path, save(tensors, metadata))

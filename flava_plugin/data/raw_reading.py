@@ -8,9 +8,9 @@ from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from flava_plugin.data.damage import DamagedSampleError, reason_of
+from flava_plugin.data.damage import DamagedSampleError, raise_of_the_machine, reason_of
 from flava_plugin.data.decoding import FAILURES, decode, warn_of_bombs
 from flava_plugin.data.pictures import to_rgb
 from flava_plugin.data.shards.picture_formats import EXTENSIONS, FORMATS, NEEDED, format_of
@@ -50,6 +50,9 @@ def look_at(dataset: Dataset, index: int, kind: Modality, *, decoded: bool) -> L
 
     Returns:
         The sample, or what is wrong with it.
+
+    Raises:
+        OSError: The machine is at its limits, which no sample is to blame for.
     """
     raw, picture = RawSample(), None
     with warnings.catch_warnings():
@@ -61,14 +64,24 @@ def look_at(dataset: Dataset, index: int, kind: Modality, *, decoded: bool) -> L
                     raise DamagedSampleError("no picture", raw.name)
                 if decoded:
                     picture = decode(open_picture(raw.image))
-            if kind != "image" and not (raw.text or "").strip():
-                raise DamagedSampleError("no text" if raw.text is None else "empty text", raw.name)
+            if kind != "image":
+                _judge_text(raw)
         except FAILURES as error:
+            raise_of_the_machine(error)
             detail = error.detail if isinstance(error, DamagedSampleError) else str(error)
             if raw.name and raw.name not in detail:
                 detail = f"{raw.name}: {detail}" if detail else raw.name
             return Looked(index, raw, None, _reason(error), detail[:600])
     return Looked(index, raw, picture)
+
+
+def _judge_text(raw: RawSample) -> None:
+    if not (raw.text or "").strip():
+        raise DamagedSampleError("no text" if raw.text is None else "empty text", raw.name)
+    try:
+        (raw.text or "").encode("utf-8")
+    except UnicodeEncodeError as error:  # of JSON's \\ud800; no file of text can hold it
+        raise DamagedSampleError("text is not UTF-8", f"half a surrogate pair: {error}") from error
 
 
 def read_raw(dataset: Dataset, index: int) -> RawSample:
@@ -117,6 +130,8 @@ def open_picture(data: bytes) -> Image.Image:
         return Image.open(BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DamagedSampleError("decompression bomb", str(error)) from error
+    except UnidentifiedImageError as error:  # whose own words are an address in memory
+        raise DamagedSampleError("broken picture", "starts as no picture does") from error
     except FAILURES as error:
         raise DamagedSampleError("broken picture", str(error)) from error
 
@@ -148,7 +163,10 @@ def kind_of(dataset: Dataset) -> Modality:
             return "pair" if raw.text is not None else "image"
         if raw.text is not None:
             return "text"
-    raise ValueError(f"none of the first samples can be read ({problem or 'they are empty'})")
+    raise ValueError(
+        f"none of the first samples can be read ({problem or 'they are empty'}); "
+        "say what they hold by --kind"
+    )
 
 
 def misnamed(raw: RawSample) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flava_plugin.data.codes import Codes
-from flava_plugin.data.damage import DamagedSampleError, reason_of
+from flava_plugin.data.damage import DamagedSampleError, raise_of_the_machine, reason_of
 from flava_plugin.data.decoding import FAILURES, decode, warn_of_bombs
 from flava_plugin.data.look import Look
 from flava_plugin.data.randomness import key_of, uniform
@@ -23,12 +22,6 @@ NEAR = 8
 
 OF_WHOLE_SHARDS = frozenset({"missing shard", "truncated tar", "damaged index"})
 """What befalls a shard as a rule: near substitutes would fail like the sample, and be counted."""
-
-OF_THE_MACHINE = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
-)
-"""Numbers of errors that no file is to blame for. They end the run, which goes on from its last
-checkpoint: a substitute would make the order depend on the machine's state."""
 
 DETAIL = 300
 """Characters of a message that are kept."""
@@ -156,19 +149,6 @@ def attempt(
     if modality != "image" and not (sample.text or "").strip():
         return Sample(), BadSample(source, index, "empty text")
     return sample, None
-
-
-def raise_of_the_machine(error: Exception) -> None:
-    """Pass on an error that no sample is to blame for.
-
-    Args:
-        error: What reading one raised.
-
-    Raises:
-        OSError: It is one of ``OF_THE_MACHINE``.
-    """
-    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
-        raise error
 
 
 def _bad(source: str, index: int, error: Exception, name: str) -> BadSample:

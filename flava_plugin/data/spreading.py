@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any, TypeVar
@@ -67,8 +68,9 @@ def spread(
     waiting = iter(tasks)
     try:
         while True:
-            for _, task in zip(range(_AHEAD * jobs - len(running)), waiting, strict=False):
-                running.append(pool.submit(_do, task))
+            with _deaf_to_ctrl_c():
+                for _, task in zip(range(_AHEAD * jobs - len(running)), waiting, strict=False):
+                    running.append(pool.submit(_do, task))
             if not running:
                 break
             finished = wait([running[0]], timeout=_POLL).done
@@ -81,11 +83,21 @@ def spread(
     except BrokenProcessPool as error:
         raise OSError(
             "a process was killed from outside, for want of memory as a rule; run again with "
-            "fewer --jobs"
+            "fewer --jobs: what is done is kept"
         ) from error
     finally:
         stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start processes so that Ctrl-C does not reach them while they still import; it waits here."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _process: dict[str, Any] = {}

@@ -95,6 +95,30 @@ def test_codes_of_something_else_are_refused(
     assert "holds codes of something else" in capsys.readouterr().err
 
 
+def test_other_folders_files_and_shares(
+    tmp_path: Path, recipe: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "codes", *recipe, "--source", "images", "--out"]
+    (tmp_path / "file").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").touch()
+    for name in ("file", "mine"):
+        assert main([*command, str(tmp_path / name)]) == 2
+        assert f"{tmp_path / name}: is no folder of codes" in capsys.readouterr().err
+    out = tmp_path / "codes"
+    for content in ("[1]", "{", "[" * 9000):
+        out.mkdir(exist_ok=True)
+        (out / stored.LIST).write_text(content)
+        assert main([*command, str(out)]) == 2
+        assert f"{out}: holds codes of something else" in capsys.readouterr().err
+    (out / stored.LIST).rename(out / ".tmp-codes.json-1")  # as a killed process leaves it
+    assert main([*command, str(out), "--budget", "10%"]) == 0, "1 of 12 pictures is broken"
+    assert not list(out.glob(".tmp-*"))
+    with pytest.raises(SystemExit) as refused:
+        main([*command, str(out), "--budget", "-3"])
+    assert refused.value.code == 2
+
+
 @pytest.mark.parametrize(("source", "said"), [("nix", "the recipe has"), ("sentences", "no pic")])
 def test_a_source_without_pictures_is_refused(
     recipe: list[str], source: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path

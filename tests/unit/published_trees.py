@@ -1,7 +1,8 @@
 """Tiny data sets in the layouts their authors publish, written by hand from the descriptions.
 
 Each function writes a tree below a folder and returns the options of its builder, and the pairs
-that should come out: (stem of the picture's path, caption). Pictures are of one colour each.
+that should come out: (stem of the picture's path, caption). Pictures are of one colour each, and no
+two of those with captions are the same.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def localized_narratives(folder: Path, count: int = 3) -> Tree:
             row = {"dataset_id": dataset, "image_id": name, "annotator_id": 93}
             rows.append({**row, "caption": " ".join(sentences), "voice_recording": "x.ogg"})
             stem = name.zfill(12) if "coco" in dataset else name
-            picture(folder / "pictures" / f"{stem}.jpg", shade)
+            picture(folder / "pictures" / f"{stem}.jpg", shade + 11 * len(pairs))
             pairs += [(stem, sentence) for sentence in sentences]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / f"{dataset}_captions.jsonl").write_text(lines, encoding="utf-8")
@@ -203,7 +204,7 @@ def redcaps(folder: Path, count: int = 4) -> Tree:
         rows = []
         for number in range(count):
             key = f"{subreddit[0]}{number}xyz"
-            picture(folder / "images" / subreddit / f"{key}.jpg", number)
+            picture(folder / "images" / subreddit / f"{key}.jpg", 9 * len(pairs))
             caption = f"the {subreddit} of my friend number {number}"
             row = {"image_id": key, "author": "a", "url": f"https://i.redd.it/{key}.jpg"}
             row |= {"raw_caption": caption.upper(), "caption": caption, "subreddit": subreddit}
@@ -264,5 +265,5 @@ def imagenet(folder: Path, count: int = 2) -> Path:
         for wnid in ("n02084071", "n01440764", "n03000684"):
             for number in range(count):
                 path = folder / split / wnid / f"{wnid}_{number}.JPEG"
-                picture(path, number)
+                picture(path, number + 7 * int(wnid[-2:]))
     return folder

@@ -174,6 +174,21 @@ def test_a_store_that_stays_away_is_no_traceback(
     assert f"flava data {command}: s3://b: does not answer" in capsys.readouterr().err
 
 
+def test_a_vocabulary_needs_no_pictures_and_no_broken_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = captioned(tmp_path / "in", 30)
+    (path.parent / "007.png").unlink()
+    (tmp_path / "lines.txt").write_bytes(b"some words\n\xff\xfe\nmore words\n")
+    words = ("--dataset", "jsonl_pairs", f"path={path}", "--size", 60, "--out", tmp_path / "v.txt")
+    assert data("train-vocab", *words) == 0
+    assert "tokens from 30 lines" in capsys.readouterr().out
+    lines = ("--dataset", "text_lines", f"path={tmp_path / 'lines.txt'}")
+    assert data("train-vocab", *lines, *words[3:]) == 0
+    said = capsys.readouterr()
+    assert "from 2 lines" in said.out and "passed over: 1 x ValueError" in said.err
+
+
 def test_ctrl_c_while_processes_start(tmp_path: Path) -> None:
     path = captioned(tmp_path / "in", 60)
     words = ["pack", "jsonl_pairs", f"path={path}", "--out", str(tmp_path / "out")]

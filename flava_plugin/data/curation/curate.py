@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,17 @@ from flava_plugin.data.curation.parts import Parts
 from flava_plugin.data.curation.phrases import Phrases, read_entries
 from flava_plugin.data.curation.record import RECORD, SELECTION, write_record
 from flava_plugin.data.curation.scan import Scan
-from flava_plugin.data.curation.scoring import RunScores
 from flava_plugin.data.curation.sections import BalanceStep, CurationPlan
 from flava_plugin.data.curation.select import select
 from flava_plugin.data.curation.table import Table
-from flava_plugin.data.curation.work import PartWork, Progress, do_parts
+from flava_plugin.data.curation.work import PartWork, do_parts
 from flava_plugin.data.shards.selection import Selection, write_selection
+from flava_plugin.data.spreading import Tick
 
-Told = Callable[[str, int], Progress]
+if TYPE_CHECKING:  # it imports torch, which a scan does without
+    from flava_plugin.data.curation.scoring import RunScores
+
+Told = Callable[[str, int], Tick]
 """Asked for each kind of work, and the number of parts: who is told of these."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -11,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from flava_plugin.data.captions import plain
 from flava_plugin.data.curation.perceptual import perceptual_hash
-from flava_plugin.data.damage import DamagedSampleError, reason_of
+from flava_plugin.data.damage import DamagedSampleError
 from flava_plugin.data.decoding import FAILURES, decode
 from flava_plugin.data.pictures import ORIENTATION
+from flava_plugin.data.plain_text import plain
+from flava_plugin.data.raw_reading import open_picture
 from flava_plugin.data.shards.raw import RawSample
 from flava_plugin.types import Sample
 
@@ -159,13 +159,11 @@ def _with_text(facts: Facts, text: str) -> Facts:
 
 def _with_file(facts: Facts, content: bytes) -> Facts:
     try:
-        return _with_picture(facts, Image.open(io.BytesIO(content)))
+        return _with_picture(facts, open_picture(content))
     except DamagedSampleError:
         raise
-    except FAILURES as error:
-        if reason_of(error) == "decompression bomb":
-            raise DamagedSampleError("decompression bomb", str(error)) from error
-        raise DamagedSampleError("broken picture", str(error)) from error  # no disk is in this
+    except FAILURES as error:  # no disk is in this
+        raise DamagedSampleError("broken picture", str(error)) from error
 
 
 def _with_picture(facts: Facts, picture: Image.Image) -> Facts:

@@ -6,7 +6,6 @@ import csv
 import re
 from array import array
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flava_plugin.data.curation.facts import finite, hash_of
+from flava_plugin.data.identity import digest_of_file
 
 _HEX = re.compile(r"[0-9A-Fa-f]{16}")
 
@@ -45,11 +45,7 @@ class KeyedFile:
         self._keys = hashed[order]
         self._values = np.frombuffer(values, np.uint64 if hashes else np.float32)[order]
         self._refuse_two_values(order)
-        digest = blake2b(digest_size=8)
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        self.digest = digest.hexdigest()
+        self.digest, _ = digest_of_file(path, 8)
 
     def values_of(
         self, keys: NDArray[np.uint64]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from flava_plugin.data.shards.sorted_header import sort_header
-from flava_plugin.durable import TEMPORARY, sync
+from flava_plugin.durable import write_bytes
 
 _FORMAT = "flava_plugin curation table 1"
 
@@ -83,16 +82,8 @@ class PartFiles:
             "of": f"{content} {self.settings}",
             "notes": json.dumps(dict(notes or {}), sort_keys=True),
         }
-        temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-        try:
-            arrays = {key: np.ascontiguousarray(column) for key, column in columns.items()}
-            temporary.write_bytes(sort_header(save(arrays, about)))
-            sync(temporary)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync(path.parent)
+        arrays = {key: np.ascontiguousarray(column) for key, column in columns.items()}
+        write_bytes(path, sort_header(save(arrays, about)))
 
     def column(self, part: int, name: str) -> NDArray[Any]:
         """Read a column of a part.

@@ -19,7 +19,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
         folder: Where the selection is.
         record: What is to be known of it, for JSON.
     """
-    write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def read_record(selection: Path, fingerprint: str) -> dict[str, Any]:

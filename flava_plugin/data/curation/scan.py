@@ -15,7 +15,7 @@ import numpy as np
 from flava_plugin.data.curation.facts import FACTS, Facts, facts_of, key_of_name, scores_of
 from flava_plugin.data.curation.part_files import PartFiles
 from flava_plugin.data.curation.parts import Parts
-from flava_plugin.data.damage import DamagedSampleError, reason_of
+from flava_plugin.data.damage import DamagedSampleError, raise_of_the_machine, reason_of
 from flava_plugin.data.decoding import FAILURES, warn_of_bombs
 from flava_plugin.data.shards.raw import RawSample
 from flava_plugin.data.shards.shard_set import ShardSet
@@ -71,15 +71,18 @@ class Scan:
         with warnings.catch_warnings():
             warn_of_bombs(None)
             for row, index in enumerate(indices):
-                text = ""
+                text = name = ""
                 try:
                     sample, name = self._read(index)
                     text = sample.text or ""
                     facts = facts_of(sample, self._key(sample, name), pictures=self.pictures)
                     scores[row] = scores_of(sample.extra, self.scores)
                 except FAILURES as error:
+                    raise_of_the_machine(error)
                     reason = reason_of(error)
-                    reasons.setdefault(reason, f"sample {index}: {error}")
+                    place = f"sample {index}: "
+                    place += f"{name}: " if name and name not in str(error) else ""
+                    reasons.setdefault(reason, f"{place}{error}")
                     facts = Facts(fault=1 + list(reasons).index(reason))
                 table[row] = facts
                 texts.append(text.encode("utf-8", "replace"))

@@ -19,7 +19,7 @@ from flava_plugin.data.shards.manifest import ShardEntry
 from flava_plugin.data.shards.packing_pictures import packed_picture
 from flava_plugin.data.shards.packing_plan import PackPlan, tar_name
 from flava_plugin.data.shards.writing import ShardFile
-from flava_plugin.durable import write_text
+from flava_plugin.durable import name_file, write_text
 from flava_plugin.types import Dataset
 
 
@@ -105,11 +105,14 @@ def write_part(bench: Bench, part: int, tick: Callable[[int], object]) -> Part:
             tar.finish()
             entries.append(entry_of(bench.folder, tar.tar.name))
             tar = None
+    except OSError as error:
+        name_file(error, bench.folder)
+        raise
     finally:
         if tar is not None:
             tar.drop()
     done = Part(tuple(entries), tuple(left_out))
-    write_text(record_path(bench.records, part), _encode(done))
+    write_record(bench.records, part, done)
     return done
 
 
@@ -121,7 +124,8 @@ def read_part(bench: Bench, part: int) -> Part | None:
         part: Its number.
 
     Returns:
-        The part, or None where it has no record or a tar of it is not as it was.
+        The part, or None where it has no record, a tar's size or its sidecar is not as it was, or
+        a sample is missing.
     """
     try:
         data = json.loads(record_path(bench.records, part).read_text("utf-8"))
@@ -136,9 +140,26 @@ def read_part(bench: Bench, part: int) -> Part | None:
                 return None
             if sidecar.stat().st_size != sidecar_size(entry.samples):
                 return None
-        return Part(entries, tuple(LeftOut(*each) for each in data["left_out"]))
-    except (OSError, ValueError, TypeError, KeyError):
+            if entry_of(bench.folder, entry.name) != entry:
+                return None
+        left_out = tuple(LeftOut(*each) for each in data["left_out"])
+        accounted = sum(entry.samples for entry in entries) + len(left_out)
+        return Part(entries, left_out) if accounted == len(bench.plan.indices(part)) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def write_record(records: Path, part: int, done: Part) -> None:
+    """Note that a part is done.
+
+    Args:
+        records: Folder of the records.
+        part: Number of the part.
+        done: What there is of it.
+    """
+    tars = [[e.name, e.samples, e.size, e.digest.hex(), e.index_digest.hex()] for e in done.entries]
+    text = json.dumps({"tars": tars, "left_out": done.left_out}) + "\n"
+    write_text(record_path(records, part), text)
 
 
 def record_path(records: Path, part: int) -> Path:
@@ -220,8 +241,3 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ValueError(f"a label is {value!r:.80}; labels are numbers, texts and lists of them")
-
-
-def _encode(part: Part) -> str:
-    tars = [[e.name, e.samples, e.size, e.digest.hex(), e.index_digest.hex()] for e in part.entries]
-    return json.dumps({"tars": tars, "left_out": part.left_out}) + "\n"

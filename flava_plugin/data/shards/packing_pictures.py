@@ -7,12 +7,17 @@ from typing import Any
 
 from PIL import Image
 
+from flava_plugin.data.damage import DamagedSampleError
 from flava_plugin.data.decoding import decode
 from flava_plugin.data.raw_reading import Looked, open_picture
 from flava_plugin.data.shards.packing_plan import PackPlan
 
 KEPT = ("jpg", "png", "webp")
 """Formats whose files are packed as they are."""
+
+_LARGEST = {"jpg": 65_500, "png": 2**31 - 1, "webp": 16_383}
+"""Pixels of a side that the encoders take: libjpeg's JPEG_MAX_DIMENSION, PNG's specification and
+libwebp's WEBP_MAX_DIMENSION."""
 
 _PIL_NAMES = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
@@ -73,7 +78,16 @@ def encoded(picture: Image.Image, extension: str, quality: int) -> bytes:
 
     Returns:
         The file, without the old one's EXIF, ICC profile or comments.
+
+    Raises:
+        DamagedSampleError: It has more pixels on a side than the format can hold.
     """
+    if max(picture.size) > _LARGEST[extension]:
+        raise DamagedSampleError(
+            "broken picture",
+            f"{picture.width} x {picture.height} pixels, of which {extension} holds "
+            f"{_LARGEST[extension]} a side; see --encode and --reencode",
+        )
     options: dict[str, Any] = {} if extension == "png" else {"quality": quality}
     made = BytesIO()
     picture.save(made, _PIL_NAMES[extension], **options)

@@ -87,6 +87,10 @@ def tar_name(part: int, number: int) -> str:
         number: Of the tar in its part, from 0.
 
     Returns:
-        Such as ``000012.tar``, and ``000012_001.tar`` for the second of a part.
+        Such as ``000012.tar``, and ``000012_001.tar`` for the second of a part; numbers beyond
+        these digits start with ``x``, which sorts behind them.
     """
-    return f"{part:06d}{f'_{number:03d}' if number else ''}.tar"
+    which = f"{part:06d}" if part < 10**6 else f"x{part:012d}"
+    if number:
+        which += f"_{number:03d}" if number < 10**3 else f"_x{number:09d}"
+    return f"{which}.tar"

@@ -8,6 +8,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,8 @@ class ShardFile:
 
     def drop(self) -> None:
         """Throw away what has been written."""
-        self._file.close()
+        with suppress(OSError):  # of a full disk, which closing writes to once more
+            self._file.close()
         self._temporary.unlink(missing_ok=True)
 
     def _checked(self, image: bytes | None, text: str | None) -> int:
