@@ -92,6 +92,18 @@ def test_lengths_neighbours_and_sizes(tmp_path: Path) -> None:
             shards.read(index)
 
 
+def test_lengths_of_texts_are_kept_within_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flava_plugin.data.shards.shard_set.SIZES_KEPT", 2)
+    shards = uneven(tmp_path)
+    everything = np.arange(len(shards))
+    assert shards.text_sizes(everything).tolist() == [9] * 9
+    (tmp_path / ("002.tar" + SUFFIX)).unlink()
+    assert shards.text_sizes(everything[3:]).tolist() == [9] * 6, "no sidecar is read again"
+    assert shards.text_sizes(everything[:1]).tolist() == [9], "which takes the place of another"
+
+
 def test_the_fingerprint_changes_with_the_tars(tmp_path: Path) -> None:
     first = uneven(tmp_path).fingerprint
     assert len(first) == 16

@@ -37,6 +37,10 @@ from flava_plugin.data.shards.store import Store
 from flava_plugin.types import Modality, Sample
 
 
+SIZES_KEPT = 512
+"""Tars whose lengths of texts are kept: 20 MB of tars of 10,000 samples."""
+
+
 class _Content(NamedTuple):
     image: bytes | None
     text: str | None
@@ -81,6 +85,7 @@ class ShardSet:
         )
         self._ends = np.cumsum(self.shard_lengths)
         self._shards = OpenShards(store, manifest, selection)
+        self._sizes: dict[int, NDArray[np.uint32]] = {}
         if selection is not None:  # how it was made goes into the run's data.json
             self.coverage = read_record(selection.path, selection.fingerprint)
 
@@ -171,10 +176,10 @@ class ShardSet:
         for shard in np.unique(shards).tolist():
             places = np.flatnonzero(shards == shard)
             try:
-                table = self._shards.table(shard)["text_size"]
+                column = self._text_sizes(shard)
             except DamagedSampleError:
                 continue  # who reads these samples hears of it
-            sizes[places] = table[indices[places] - self._begin(shard)]
+            sizes[places] = column[indices[places] - self._begin(shard)]
         return sizes
 
     def neighbours(self, index: int, /) -> range:
@@ -212,6 +217,15 @@ class ShardSet:
             Number by kind.
         """
         return self.store.take_incidents()
+
+    def _text_sizes(self, shard: int) -> NDArray[np.uint32]:
+        """Of all samples of a tar; length buckets ask for the same tars step after step."""
+        if shard not in self._sizes:
+            column = self._shards.table(shard)["text_size"].copy()
+            while len(self._sizes) >= SIZES_KEPT:
+                self._sizes.pop(next(iter(self._sizes)))
+            self._sizes[shard] = column
+        return self._sizes[shard]
 
     def _begin(self, shard: int) -> int:
         return int(self._ends[shard - 1]) if shard else 0
