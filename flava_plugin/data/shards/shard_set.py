@@ -36,7 +36,6 @@ from flava_plugin.data.shards.selection import Selection
 from flava_plugin.data.shards.store import Store
 from flava_plugin.types import Modality, Sample
 
-
 SIZES_KEPT = 512
 """Tars whose lengths of texts are kept: 20 MB of tars of 10,000 samples."""
 
