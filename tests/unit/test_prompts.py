@@ -76,3 +76,8 @@ def test_an_installed_packages_lists_are_read_without_importing_it(
     assert read_prompts("clip_benchmark/other") == (None, ["the {}"])
     with pytest.raises(ValueError, match="has no 'big'; it has other, tiny"):
         read_prompts("clip_benchmark/big")
+
+
+def test_names_of_another_label_may_be_fewer_than_the_classes() -> None:
+    task = zero_shot(dataset=SHAPES, label="color", class_names=["red", "green", "blue"])
+    assert task.class_names == ["red", "green", "blue"]
