@@ -17,6 +17,7 @@ What the backbone asks of any encoder, built-in or foreign:
   positions of its output, True where somebody reads it, or None for all; it may leave the others
   out and put NaN there. An encoder without it computes all. An image encoder with it also says
   ``patch_size`` (pixels).
+- ``hides_patches = False`` on an image encoder's builder where it has no mask token. P may be 0.
 - ``draws = True`` on a module that draws random numbers in training otherwise than by torch's
   dropout layers or a rate in an attribute ``dropout``. Rows must not depend on each other: masked
   and clean ones may go through in one forward.

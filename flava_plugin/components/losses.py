@@ -24,24 +24,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812, the name every torch user expects
 from torch.utils.checkpoint import checkpoint
 
-from flava_plugin.schema import Int
+from flava_plugin.schema import Int, Share
 from flava_plugin.types import Batch, MaskedPrediction, predicted_positions
 
 RowLoss = Callable[[Tensor, Batch], Tensor]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross entropy of each row, in fp32 whatever the autocast.
 
     Args:
         logits: (N, V).
         labels: (N,) long.
+        smoothing: Share of the target that is spread over all V.
 
     Returns:
         (N,) fp32.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        return F.cross_entropy(logits.float(), labels, reduction="none")
+        return F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
 
 
 class MaskedCrossEntropy:
@@ -125,6 +126,8 @@ class GlobalContrastive(nn.Module):
 
     Args:
         init_scale: First value of the log of the scale (torchmultimodal, CLIP: ln(1 / 0.07)).
+        label_smoothing: Share of each row's target that is spread over all rows (ALIGN, arXiv
+            2102.05918, section 5.1: 0.1).
 
     Attributes:
         scope: Tells the training step to gather the whole global batch.
@@ -132,8 +135,11 @@ class GlobalContrastive(nn.Module):
 
     scope = "global"
 
-    def __init__(self, *, init_scale: float = math.log(1 / 0.07)) -> None:
+    def __init__(
+        self, *, init_scale: float = math.log(1 / 0.07), label_smoothing: Share = 0.0
+    ) -> None:
         super().__init__()
+        self.label_smoothing = label_smoothing
         self.logit_scale = nn.Parameter(torch.tensor(float(init_scale)))
 
     def forward(self, prediction: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
@@ -181,7 +187,11 @@ class GlobalContrastive(nn.Module):
             image = image_local.float().index_select(0, kept) @ text_all.float().T
             text = text_local.float().index_select(0, kept) @ image_all.float().T
             labels = kept + offset
-            return (cross_entropy(scale * image, labels) + cross_entropy(scale * text, labels)) / 2
+            sides = (
+                cross_entropy(scale * logits, labels, self.label_smoothing)
+                for logits in (image, text)
+            )
+            return sum(sides, scale.new_zeros(())) / 2
 
     def count(self, batch: Batch) -> Tensor:
         """Count the rows with a loss.

@@ -10,6 +10,7 @@ Legend for shapes: R rows, L positions, N tokens (see ``layout.py``), D width, H
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,7 +22,8 @@ from torchmultimodal.modules.layers.mlp import MLP
 from torchmultimodal.modules.layers.normalizations import Fp32LayerNorm
 
 from flava_plugin.model.attention_kernels import Kernel, attend
-from flava_plugin.model.layout import Layout, Reading, lay_out, reading_of
+from flava_plugin.model.autocast import to_autocast
+from flava_plugin.model.layout import Layout, Reading, lay_out, mask_of, reading_of
 from flava_plugin.rows import pick
 
 ENCODER_EPS = 1e-12
@@ -94,8 +96,9 @@ class SelfAttention(nn.Module):
             for where, tokens in ((asked, self.query(asking)), (layout, self.key(x)))
         )
         scores = (queries @ keys.transpose(-1, -2)).float() / queries.shape[-1] ** 0.5
-        if layout.mask is not None:
-            scores = scores.masked_fill(~layout.mask, float("-inf"))
+        mask = mask_of(layout, layout)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
         weights = torch.softmax(scores, dim=-1)
         computed = asked.unpack(torch.ones_like(asking[:, :1], dtype=torch.float32))
         return weights * computed[:, None]
@@ -109,12 +112,23 @@ class EncoderLayer(nn.Module):
         heads: Number of attention heads H.
         mlp: Width of the feed-forward block.
         dropout: Share dropped of attention weights, of both blocks' outputs and inside the MLP.
+        activation: Between the two linear layers of the MLP (FLAVA: GELU).
+        norm_eps: Epsilon of both layer norms.
 
     Raises:
         ValueError: ``width`` is not a multiple of ``heads``.
     """
 
-    def __init__(self, width: int, heads: int, mlp: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp: int,
+        dropout: float = 0.0,
+        *,
+        activation: Callable[[], nn.Module] = nn.GELU,
+        norm_eps: float = ENCODER_EPS,
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of {heads} attention heads")
@@ -122,9 +136,9 @@ class EncoderLayer(nn.Module):
         self.attention = SelfAttention(width, heads, dropout)
         # Built without dropout so that names do not depend on it: torchmultimodal counts the
         # dropout layer, and weights saved at dropout 0 would not load at 0.1.
-        self.feedforward = MLP(width, width, mlp, dropout=0.0, activation=nn.GELU)
-        self.attention_layernorm = Fp32LayerNorm(width, eps=ENCODER_EPS)
-        self.feedforward_layernorm = Fp32LayerNorm(width, eps=ENCODER_EPS)
+        self.feedforward = MLP(width, width, mlp, dropout=0.0, activation=activation)
+        self.attention_layernorm = Fp32LayerNorm(width, eps=norm_eps)
+        self.feedforward_layernorm = Fp32LayerNorm(width, eps=norm_eps)
 
     def forward(self, x: Tensor, layout: Layout, reading: Reading | None = None) -> Tensor:
         """Run attention and feed-forward, each on the normalised input and added to it.
@@ -207,6 +221,9 @@ class EncoderStack(nn.Module):
         heads: Number of attention heads H.
         mlp: Width of the feed-forward blocks; None for four times ``width``.
         dropout: See ``EncoderLayer``.
+        activation: The same.
+        norm_eps: The same.
+        causal: Whether a position attends to none behind it.
 
     Attributes:
         recompute_every: Each such layer is computed anew in the backward pass instead of keeping
@@ -215,13 +232,26 @@ class EncoderStack(nn.Module):
     """
 
     def __init__(
-        self, layers: int, width: int, heads: int, mlp: int | None = None, dropout: float = 0.0
+        self,
+        layers: int,
+        width: int,
+        heads: int,
+        mlp: int | None = None,
+        dropout: float = 0.0,
+        *,
+        activation: Callable[[], nn.Module] = nn.GELU,
+        norm_eps: float = ENCODER_EPS,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.recompute_every = 0
         self.may_pack = True
+        self.causal = causal
         self.layer = nn.ModuleList(
-            EncoderLayer(width, heads, mlp or 4 * width, dropout) for _ in range(layers)
+            EncoderLayer(
+                width, heads, mlp or 4 * width, dropout, activation=activation, norm_eps=norm_eps
+            )
+            for _ in range(layers)
         )
 
     def forward(
@@ -237,7 +267,7 @@ class EncoderStack(nn.Module):
         Returns:
             The tokens, not normalised.
         """
-        layout = lay_out(x, padding, may_pack=self.may_pack)
+        layout = lay_out(x, padding, may_pack=self.may_pack, causal=self.causal)
         tokens = layout.pack(x)
         *early, last = self.layer
         for number, layer in enumerate(early, start=1):
@@ -259,23 +289,3 @@ class EncoderStack(nn.Module):
             computed: Tensor = checkpoint(layer, tokens, layout, reading, use_reentrant=False)
             return computed
         return cast(Tensor, layer(tokens, layout, reading))
-
-
-def to_autocast(x: Tensor) -> Tensor:
-    """Cast to the autocast's type once, where each of several linear layers would do it anew.
-
-    Args:
-        x: Any tensor.
-
-    Returns:
-        The same in the type that linear layers compute in.
-    """
-    kind = x.device.type
-    if hasattr(torch, "get_autocast_dtype"):
-        return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
-    # before torch 2.4 each kind of device had functions of its own
-    if kind == "cuda" and torch.is_autocast_enabled():
-        return x.to(torch.get_autocast_gpu_dtype())
-    if kind == "cpu" and torch.is_autocast_cpu_enabled():
-        return x.to(torch.get_autocast_cpu_dtype())
-    return x

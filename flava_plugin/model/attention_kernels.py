@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812, the name every torch user expects
 
-from flava_plugin.model.layout import Layout
+from flava_plugin.model.layout import Layout, mask_of
 
 Kernel = Literal["auto", "fused", "plain", "varlen"]
 """``fused``: torch's ``scaled_dot_product_attention``; ``plain``: two matrix products and a
@@ -50,8 +50,9 @@ def attend(
     Returns:
         (n, H, d). Where ``varlen`` cannot be, such as in an evaluation in fp32, ``auto`` decides.
     """
-    # Padding that was not left out needs a mask, which this kernel has not.
-    no_mask = keys.index is not None or keys.real is None
+    # Padding that was not left out needs a mask, which this kernel has not; nor can it say which
+    # keys a query of a row read in part stands behind.
+    no_mask = (keys.index is not None or keys.real is None) and queries.sees is None
     packed = keys.index is not None or kernel == "varlen"
     fits = kernel in ("auto", "varlen") and packed and no_mask and not dropout
     if fits and has_varlen(query.device, query.dtype):
@@ -70,7 +71,7 @@ def attend(
         as_rows(query, queries),
         as_rows(key, keys),
         as_rows(value, keys),
-        attn_mask=keys.mask,
+        attn_mask=mask_of(queries, keys),
         dropout_p=dropout,
     )
     return queries.pack(mixed.transpose(1, 2).flatten(2)).view(query.shape[0], heads, width)
@@ -85,7 +86,7 @@ def plain_attention(
         query: (R, H, Q, d).
         key: (R, H, L, d).
         value: (R, H, L, d).
-        attn_mask: (R, 1, 1, L) bool, True where a key may be attended to; None for everywhere.
+        attn_mask: (R, 1, 1 or Q, L) bool, True where a key may be attended to; None for all.
         dropout_p: Share of attention weights dropped.
 
     Returns:

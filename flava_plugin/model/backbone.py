@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, cast
 
 import torch
@@ -19,7 +20,7 @@ class Backbone(nn.Module):
     Args:
         image_encoder: See ``components/encoders.py`` for what an encoder must offer.
         text_encoder: The same.
-        mm_encoder: The multimodal encoder.
+        mm_encoder: The multimodal encoder; None for a dual encoder, which has no fused states.
         projection: Width E of the contrastive projections.
         padding: ``masked``: no encoder attends to padding; ``released``: the multimodal one does.
     """
@@ -28,7 +29,7 @@ class Backbone(nn.Module):
         self,
         image_encoder: nn.Module,
         text_encoder: nn.Module,
-        mm_encoder: nn.Module,
+        mm_encoder: nn.Module | None,
         *,
         projection: int,
         padding: Literal["masked", "released"] = "masked",
@@ -38,16 +39,12 @@ class Backbone(nn.Module):
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.mm_encoder = mm_encoder
-        image, text, fused = (
-            width_of(encoder, place)
-            for encoder, place in (
-                (image_encoder, "model.image_encoder"),
-                (text_encoder, "model.text_encoder"),
-                (mm_encoder, "model.fused_encoder"),
-            )
-        )
-        self.image_to_mm_projection = nn.Linear(image, fused)
-        self.text_to_mm_projection = nn.Linear(text, fused)
+        image = width_of(image_encoder, "model.image_encoder")
+        text = width_of(text_encoder, "model.text_encoder")
+        if mm_encoder is not None:
+            fused = width_of(mm_encoder, "model.fused_encoder")
+            self.image_to_mm_projection = nn.Linear(image, fused)
+            self.text_to_mm_projection = nn.Linear(text, fused)
         self.image_projection = nn.Linear(image, projection)
         self.text_projection = nn.Linear(text, projection)
         if padding == "released":  # padding is read, so it has to be computed
@@ -66,8 +63,13 @@ class Backbone(nn.Module):
 
         Returns:
             Those fields; one that the batch cannot give is refused (``inputs_of``).
+
+        Raises:
+            LackingError: ``fused`` of a dual encoder.
         """
         asked = parse_needs(needs)
+        if "fused" in asked:
+            fused_encoder_of(self)  # before the others have run for nothing
         views: Reads = {field: read for field, read in asked.items() if field in VIEWS}
         for side in ("image", "text"):
             if f"{side}_projected" in asked:
@@ -147,6 +149,7 @@ class Backbone(nn.Module):
         self, image: Tensor, text: Tensor, padding: Tensor | None, read: Tensor | None = None
     ) -> Tensor:
         """Run the multimodal encoder on both encoders' last layers, before their final norms."""
+        encoder = fused_encoder_of(self)
         states = torch.cat(
             [self.image_to_mm_projection(image), self.text_to_mm_projection(text)], dim=1
         )
@@ -154,9 +157,44 @@ class Backbone(nn.Module):
             mask = None
         else:
             mask = torch.cat([padding.new_ones(image.shape[:2]), padding], dim=1)
-        if read is None or not getattr(self.mm_encoder, "reads_positions", False):
-            return cast(Tensor, self.mm_encoder(states, mask))
-        return cast(Tensor, self.mm_encoder(states, mask, read))
+        if read is None or not getattr(encoder, "reads_positions", False):
+            return cast(Tensor, encoder(states, mask))
+        return cast(Tensor, encoder(states, mask, read))
+
+
+class LackingError(ValueError):
+    """Something was asked for that needs a part this model does not have."""
+
+
+def fused_encoder_of(backbone: Backbone) -> nn.Module:
+    """Take the multimodal encoder of a backbone that has to have one.
+
+    Args:
+        backbone: The backbone.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        LackingError: It is a dual encoder.
+    """
+    if backbone.mm_encoder is None:
+        raise LackingError(
+            "this model has no multimodal encoder (model.fused_encoder is null), so nothing can be "
+            "read from picture and text together"
+        )
+    return backbone.mm_encoder
+
+
+def check_needs(backbone: Backbone, needs: Iterable[str]) -> None:
+    """Refuse what a head reads, if there is no such thing or this model has it not.
+
+    Args:
+        backbone: The backbone.
+        needs: The head's; unknown ones are refused by ``parse_needs``.
+    """
+    if "fused" in parse_needs(needs):
+        fused_encoder_of(backbone)
 
 
 def project(projection: nn.Module, states: Tensor) -> Tensor:
@@ -213,11 +251,12 @@ def width_of(encoder: nn.Module, place: str) -> int:
     return width
 
 
-def fields_of(batch: Batch) -> frozenset[str]:
+def fields_of(batch: Batch, *, fuses: bool = True) -> frozenset[str]:
     """Every field of ``Features`` that a batch can give.
 
     Args:
         batch: Any batch.
+        fuses: Whether the backbone has a multimodal encoder.
 
     Returns:
         Names of fields.
@@ -231,4 +270,4 @@ def fields_of(batch: Batch) -> frozenset[str]:
         fields.add("image_masked")
     if batch.text_masked is not None:
         fields.add("text_masked")
-    return frozenset(fields | {"fused"} if batch.modality == "pair" else fields)
+    return frozenset(fields | {"fused"} if fuses and batch.modality == "pair" else fields)

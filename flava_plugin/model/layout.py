@@ -33,12 +33,15 @@ class Layout:
         index: (N,) long, the tokens' places among all R * L, ascending; None where every position
             is a token, N = R * L.
         real: (R, L) bool, True where a key may be attended to; None for everywhere.
+        sees: (1 or R, Q, L) bool of causal attention, True at the keys that stand no later than a
+            query; None where every query sees every key.
     """
 
     rows: int
     length: int
     index: Tensor | None = None
     real: Tensor | None = None
+    sees: Tensor | None = None
 
     @property
     def mask(self) -> Tensor | None:
@@ -96,26 +99,46 @@ class Reading:
     outputs: Layout
 
 
-def lay_out(x: Tensor, padding: Tensor | None, *, may_pack: bool = True) -> Layout:
+def mask_of(queries: Layout, keys: Layout) -> Tensor | None:
+    """What attention over padded rows may look at.
+
+    Args:
+        queries: Layout of the queries; its rows are those of ``keys``.
+        keys: Layout of the keys.
+
+    Returns:
+        (1 or R, 1, 1 or Q, L) bool, True where it may look; None for everywhere. Causal attention
+        needs no mask of padding, which stands behind all that is real.
+    """
+    return keys.mask if queries.sees is None else queries.sees[:, None]
+
+
+def lay_out(
+    x: Tensor, padding: Tensor | None, *, may_pack: bool = True, causal: bool = False
+) -> Layout:
     """Decide whether padding is computed.
 
     Args:
         x: (R, L, D).
         padding: (R, L) bool, True at real positions, False at padding; None for no padding.
         may_pack: Whether to leave padding out where that is worth it.
+        causal: Whether a position sees none behind it.
 
     Returns:
         A packed layout where the share of padding is above ``PACK_ABOVE``, else the rectangle.
     """
     rows, length = x.shape[:2]
+    sees = None
+    if causal:
+        sees = torch.ones(1, length, length, dtype=torch.bool, device=x.device).tril()
     if padding is None or not may_pack:
-        return Layout(rows, length, None, padding)
+        return Layout(rows, length, None, padding, sees)
     index = padding.flatten().nonzero().squeeze(1)
     share = 1 - len(index) / (rows * length)
     if share == 0:
-        return Layout(rows, length)
+        return Layout(rows, length, sees=sees)
     worth = share > PACK_ABOVE.get(x.device.type, 1.0)
-    return Layout(rows, length, index if worth else None, padding)
+    return Layout(rows, length, index if worth else None, padding, sees)
 
 
 def reading_of(layout: Layout, read: Tensor) -> Reading:
@@ -138,6 +161,12 @@ def reading_of(layout: Layout, read: Tensor) -> Reading:
     slots = read.cumsum(1)
     widest = max(1, int(slots[:, -1].max()))  # one empty place where nothing at all is read
     index: Tensor | None = (places // length) * widest + (slots.flatten()[places] - 1)
+    sees = None
+    if layout.sees is not None:
+        assert index is not None
+        at = places.new_zeros(rows * widest)  # an empty place sees the first key, so no NaN arises
+        at[index] = places % length
+        sees = layout.sees[0][at.view(rows, widest)]
     if len(places) == rows * widest:
         index = None  # every row reads as many, such as its [CLS]
-    return Reading(source, Layout(rows, widest, index), Layout(rows, length, places))
+    return Reading(source, Layout(rows, widest, index, sees=sees), Layout(rows, length, places))

@@ -17,10 +17,9 @@ from torch.nn import functional as F  # noqa: N812, the name every torch user ex
 
 from flava_plugin import registry
 from flava_plugin.model.attention_kernels import Kernel
-from flava_plugin.model.backbone import Backbone, fields_of
+from flava_plugin.model.backbone import Backbone, check_needs, fields_of
 from flava_plugin.model.execution import set_execution
 from flava_plugin.model.parts import build_backbone, build_part, widths_of
-from flava_plugin.model.reads import parse_needs
 from flava_plugin.sections import ModelSection, ObjectiveSection
 from flava_plugin.types import Batch, Features, Modality, predicted_positions
 
@@ -111,13 +110,16 @@ class Learner(nn.Module):
         names = [name for name, fed in self.modalities.items() if fed == modality]
         return [name for name in names if self.is_global(name)] if only_global else names
 
-    def forward(self, batch: Batch, *, embeddings_only: bool = False) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, *, embeddings_only: bool = False, objective: str | None = None
+    ) -> dict[str, Tensor]:
         """Compute the losses that a batch feeds.
 
         Args:
             batch: A batch.
             embeddings_only: Whether to compute only what the global losses compare, without any
                 masked pass.
+            objective: The only one to compute; the backbone runs what its head reads.
 
         Returns:
             ``objective``: the sum of its counted rows' losses, 0-dim fp32. For an objective with a
@@ -126,6 +128,8 @@ class Learner(nn.Module):
             over all ranks and micro-batches.
         """
         names = self.objectives_of(batch.modality, only_global=embeddings_only)
+        if objective is not None:
+            names = [name for name in names if name == objective]
         batch, predictions = self.predict(batch, names)
         losses: dict[str, Tensor] = {}
         for name in names:
@@ -155,7 +159,7 @@ class Learner(nn.Module):
         heads = {name: self.heads[name] for name in objectives}
         if not heads:
             return batch, {}
-        everything = fields_of(batch)
+        everything = fields_of(batch, fuses=self.backbone.mm_encoder is not None)
         needs = (getattr(head, "needs", everything) for head in heads.values())
         codes = {getattr(head, "needs_codes", False) for head in heads.values()} - {False}
         if codes:
@@ -283,7 +287,7 @@ def build_learner(
             registry.heads, objective.head, f"{place}.head", widths, model=model, seed=seed
         )
         try:
-            parse_needs(getattr(heads[name], "needs", ()))
+            check_needs(backbone, getattr(heads[name], "needs", ()))
         except ValueError as error:
             raise ValueError(f"{place}.head: {error}") from error
         losses[name] = build_part(

@@ -118,9 +118,12 @@ def build_backbone(model: ModelSection, *, words: int, seed: int) -> Backbone:
         (model.fused_encoder, "model.fused_encoder", ()),
     )
     image, text, fused = (
-        build_part(registry.encoders, spec, place, *runtime, model=model, seed=seed)
+        None
+        if spec is None
+        else build_part(registry.encoders, spec, place, *runtime, model=model, seed=seed)
         for spec, place, runtime in specs
     )
+    assert image is not None and text is not None
     with seeded(seed, "model.projections"):
         backbone = Backbone(image, text, fused, projection=model.projection, padding=model.padding)
         for name, child in backbone.named_children():
@@ -139,12 +142,13 @@ def widths_of(backbone: Backbone, words: int, codebook: Any, image_size: int) ->
         image_size: Pixels of a side, ``data.image.size``.
 
     Returns:
-        The sizes.
+        The sizes; ``fused`` is 0 without a multimodal encoder.
 
     Raises:
         ValueError: The image encoder is made for another size.
     """
     image: Any = backbone.image_encoder
+    fused = backbone.mm_encoder
     if getattr(image, "image_size", image_size) != image_size:
         raise ValueError(
             f"model.image_encoder.image_size is {image.image_size}, but data.image.size is "
@@ -153,7 +157,7 @@ def widths_of(backbone: Backbone, words: int, codebook: Any, image_size: int) ->
     return Widths(
         image=width_of(image, "model.image_encoder"),
         text=width_of(backbone.text_encoder, "model.text_encoder"),
-        fused=width_of(backbone.mm_encoder, "model.fused_encoder"),
+        fused=0 if fused is None else width_of(fused, "model.fused_encoder"),
         projection=backbone.image_projection.out_features,
         words=words,
         codes=0 if codebook is None else int(codebook.num_codes),

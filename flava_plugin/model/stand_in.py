@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmultimodal.models.flava.model import FLAVAModel, FLAVAOutput
 from torchmultimodal.modules.layers.transformer import TransformerOutput
 
-from flava_plugin.model.backbone import Backbone, project
+from flava_plugin.model.backbone import Backbone, fused_encoder_of, project
 from flava_plugin.model.upstream_copy import backbone_of
 from flava_plugin.model.upstream_output import (
     Encoded,
@@ -69,14 +69,14 @@ class StandIn(nn.Module):
         # In upstream's order, which is that of a checkpoint and of an optimiser's parameters.
         self.image_encoder = backbone.image_encoder
         self.text_encoder = backbone.text_encoder
-        self.mm_encoder = backbone.mm_encoder
+        self.mm_encoder = fused_encoder_of(backbone)
         self.image_to_mm_projection = backbone.image_to_mm_projection
         self.text_to_mm_projection = backbone.text_to_mm_projection
         self.text_projection = backbone.text_projection
         self.image_projection = backbone.image_projection
         self.padding = padding
         self.every_layer = every_layer
-        encoders = (backbone.image_encoder, backbone.text_encoder, backbone.mm_encoder)
+        encoders = (self.image_encoder, self.text_encoder, self.mm_encoder)
         foreign = [type(e).__name__ for e in encoders if not may_be_watched(e)]
         if every_layer and foreign:
             raise ValueError(

@@ -54,8 +54,8 @@ def layer_bytes(stack: Stack, numbers: Numbers, positions: float, read: float) -
 
     Of all S positions: the input (fp32), its norm as the linear layers take it, keys and values.
     Of the q that are read: query, attention's output, the sum with the input (fp32), its norm, the
-    MLP before and after GELU. Norms keep mean and deviation. Fused attention keeps a number for
-    each query and head, plain attention its weights and a copy of the output.
+    MLP before and after its activation. Norms keep mean and deviation. Fused attention keeps a
+    number for each query and head, plain attention its weights and a copy of the output.
 
     Args:
         stack: Widths.
@@ -68,7 +68,7 @@ def layer_bytes(stack: Stack, numbers: Numbers, positions: float, read: float) -
     """
     width, size, partial = stack.width, numbers.linear, read < positions
     everywhere = positions * (4 * width + size * 3 * width + 8)
-    where_read = read * (4 * width + size * (3 * width + 2 * stack.mlp) + 8)
+    where_read = read * (4 * width + size * (3 * width + stack.hidden * stack.mlp) + 8)
     if partial:  # the norm of the positions that ask, picked out for the query
         where_read += read * size * width
     if numbers.fused:
@@ -189,7 +189,7 @@ def _encoder(
             made = 4.0 * stack.layer_numbers if work.micro_batches == 1 else 0.0
             whole = max(work.rows * each.read * gradients, whole - freed + made)
         working += whole
-        if each.part == "text encoder":  # the norm of the embeddings
+        if stack.norms_input:
             kept += work.rows * each.positions * (4 * stack.width + 8)
     joined = len(passes) > 1 and not stack.dropout
     images = passes[0].part == "image encoder"

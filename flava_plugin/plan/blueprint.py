@@ -6,6 +6,7 @@ its vocabulary is assumed, and the plan says so.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,9 @@ class Stack:
         heads: Attention heads H.
         mlp: Width M of the feed-forward blocks.
         dropout: Share dropped.
+        hidden: How many tensors of width M the MLP keeps: GELU its input and output, QuickGELU the
+            sigmoid besides.
+        norms_input: Whether the embeddings go through a norm first.
     """
 
     layers: int
@@ -44,6 +48,8 @@ class Stack:
     heads: int
     mlp: int
     dropout: float
+    hidden: int = 2
+    norms_input: bool = False
 
     @property
     def layer_numbers(self) -> int:
@@ -90,7 +96,7 @@ def draw(recipe: Recipe, options: Options) -> Blueprint:
     model, seed = recipe.model, recipe.seed
     with torch.device("meta"):
         backbone = build_backbone(model, words=words, seed=seed)
-    stacks = {part: _stack(getattr(backbone, name), part) for part, name in ENCODERS.items()}
+    stacks = {part: _stack(encoder, part) for part, encoder in _encoders(backbone)}
     codebook = None
     if model.codebook is not None:
         patches = int(backbone.image_encoder.num_patches)  # type: ignore[arg-type]
@@ -126,13 +132,20 @@ def parameters(blueprint: Blueprint) -> dict[str, int]:
         codebook is frozen and not among them.
     """
     backbone = blueprint.learner.backbone
-    counts = {part: _count(getattr(backbone, name)) for part, name in ENCODERS.items()}
+    counts = {part: _count(encoder) for part, encoder in _encoders(backbone)}
     counts["projections"] = _count(backbone) - sum(counts.values())
     for name, head in blueprint.learner.heads.items():
         counts[f"head {name}"] = _count(head)
     for name, loss in blueprint.learner.losses.items():
         counts[f"loss {name}"] = _count(loss)
     return {part: count for part, count in counts.items() if count}
+
+
+def _encoders(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for part, name in ENCODERS.items():
+        encoder = getattr(backbone, name)
+        if encoder is not None:  # a dual encoder has no multimodal one
+            yield part, encoder
 
 
 def _count(module: nn.Module) -> int:
@@ -168,4 +181,7 @@ def _stack(encoder: nn.Module, part: str) -> Stack:
         first.attention.heads,
         widen.out_features,
         first.dropout,
+        2 if isinstance(first.feedforward.model[1], nn.GELU) else 3,
+        # besides those of the layers there is the final one
+        sum(isinstance(m, nn.LayerNorm) for m in encoder.modules()) > 2 * len(layers) + 1,
     )

@@ -15,6 +15,7 @@ from torch.profiler import profile as torch_profile
 
 from flava_plugin import registry
 from flava_plugin.data.loader import load_steps
+from flava_plugin.data.mixture_run import fixed_mixture
 from flava_plugin.data.steps import Step
 from flava_plugin.model.execution import compile_layers, text_multiple
 from flava_plugin.model.learner import Learner, build_learner, hides
@@ -226,7 +227,7 @@ def _read(
     patches = cast(int, learner.backbone.image_encoder.num_patches)
     steps = load_steps(
         section,
-        recipe.mixture,
+        fixed_mixture({n: s.share or 1.0 for n, s in sources.items()}, recipe.seed),
         datasets,
         tokenizer,
         seed=recipe.seed,

@@ -7,6 +7,7 @@ from typing import Any
 from flava_plugin.plan.blueprint import parameters
 from flava_plugin.plan.flops import total
 from flava_plugin.plan.predict import Plan
+from flava_plugin.plan.shares import mean_shares
 
 GB = 1e9
 
@@ -84,7 +85,7 @@ def assumptions(found: Plan) -> list[str]:
             "(--link, --network, --gpus-per-node)"
         )
     lines.append("reading data keeps up; nothing waits for it")
-    return lines + list(found.blueprint.assumed)
+    return lines + mean_shares(found.recipe)[1] + list(found.blueprint.assumed)
 
 
 def _assumed(found: Plan) -> str:

@@ -15,6 +15,7 @@ from flava_plugin.model.learner import hides
 from flava_plugin.model.reads import parse_needs
 from flava_plugin.plan.blueprint import Blueprint
 from flava_plugin.plan.options import Options
+from flava_plugin.plan.shares import mean_shares
 from flava_plugin.recipe import Recipe
 from flava_plugin.types import MODALITIES, Modality
 
@@ -121,11 +122,10 @@ def workload(
         ValueError: The global batch does not come out even, or texts cannot have that length.
     """
     shares = {kind: 0.0 for kind in MODALITIES}
-    for source in recipe.data.sources.values():
-        shares[source.modality] += source.share
-    total = sum(shares.values())
+    for name, share in mean_shares(recipe)[0].items():
+        shares[recipe.data.sources[name].modality] += share
     return [
-        _work(recipe, blueprint, options, kind, shares[kind] / total, whole_last_layer)
+        _work(recipe, blueprint, options, kind, shares[kind], whole_last_layer)
         for kind in MODALITIES
         if shares[kind]
     ]

@@ -15,3 +15,11 @@ def test_every_kill_is_resumed_bit_for_bit(capsys: pytest.CaptureFixture[str]) -
     with capsys.disabled():  # its lines are the record
         done = subprocess.run([sys.executable, str(script), "--kills", "20"], check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.soak
+def test_more_data_helps_flava_and_clip(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.bench.scaling", "--seeds", "1"]
+    with capsys.disabled():  # its curve is the record
+        done = subprocess.run([*command, "--folder", str(tmp_path)], check=False)
+    assert done.returncode == 0
