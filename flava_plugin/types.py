@@ -34,7 +34,9 @@ class Sample:
         text: The caption or sentence, or None in an image stream.
         negative_text: A caption that is close to ``text`` and false for ``image``, where the
             dataset can offer one.
-        extra: Labels by name, each a number, a list of numbers or a string.
+        extra: Labels by name, each a number, a list of numbers (of lists, as for boxes) or a
+            string. Lists are as long in every sample: where there are more things in some, places
+            are left over in others, with a label such as ``IGNORE``.
         codes: (P,) int64, what the codebook makes of the picture; datasets leave it out.
         views: What became of the picture once it was looked at, in place of ``image``; datasets
             leave it out.
@@ -55,7 +57,11 @@ class Sample:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A map-style dataset of raw samples: ``len`` and ``read``, nothing that iterates."""
+    """A map-style dataset of raw samples: ``len`` and ``read``, nothing that iterates.
+
+    One whose labels are places in the picture (boxes, points) also has ``whole_pictures = True``:
+    a recipe that crops or flips is refused then.
+    """
 
     def __len__(self) -> int:
         """Number of samples in one epoch."""
@@ -87,7 +93,7 @@ class Widths:
     Attributes:
         image: Width D of the image encoder.
         text: Width D of the text encoder.
-        fused: Width D of the multimodal encoder.
+        fused: Width D of the multimodal encoder, 0 without one.
         projection: Width E of the contrastive projections.
         words: Size of the word vocabulary.
         codes: Size of the codebook's vocabulary.

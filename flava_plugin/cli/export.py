@@ -23,7 +23,7 @@ def add_commands(commands: Any) -> None:
         "--part",
         choices=["image", "text", "fused", "all"],
         default="all",
-        help="which encoder (default: all)",
+        help="which encoder (default: all there are)",
     )
     parser.add_argument(
         "--format", choices=["onnx", "torch_export"], default="onnx", help="default: onnx"
@@ -44,12 +44,13 @@ def run_export(arguments: argparse.Namespace) -> int:
         0 done, 1 it cannot be written, 2 refused.
     """
     from flava_plugin.evaluate.export import export_run
-    from flava_plugin.evaluate.export_parts import PARTS
+    from flava_plugin.evaluate.export_parts import parts_of
     from flava_plugin.evaluate.inference import load
 
-    parts = PARTS if arguments.part == "all" else (arguments.part,)
     try:
         flava = load(arguments.run_dir, arguments.checkpoint, device="cpu")
+        whole = arguments.part == "all"
+        parts = parts_of(flava.learner.backbone) if whole else (arguments.part,)
         found = export_run(flava, arguments.folder, parts, arguments.format)
     except ValueError as refused:
         print(f"flava export: {refused}", file=sys.stderr)

@@ -26,10 +26,15 @@ Format = Literal["onnx", "torch_export"]
 SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch_export": ".pt2"}
 TOLERANCE = 1e-4
 """Largest difference of an output from the model's that is put up with; of the last layers before
-the norm, whose numbers grow with depth and width, as a share of their largest number above 1."""
+the norm, whose numbers grow with depth and width, as a share of their largest number above 1.
+
+There the absolute difference is fp32's own: of 12 text layers 768 wide whose weights are drawn with
+a deviation of 0.08, last states reach 127, the model is 1.7e-4 off itself in fp64, onnxruntime
+2.2e-4 off that, and they differ by 2.6e-4, which is 2.1e-6 of 127; after the norm by 9.1e-6."""
 
 NEEDED = (2, 6)
-"""Oldest torch whose exporter takes a graph with sizes left open to ONNX; made with 2.11."""
+"""Oldest torch that is tried. Torch 2.3 cannot: its ``torch.onnx.export`` knows no ``dynamo``, and
+its ``torch.export`` takes the rows of the fused encoder for a constant. Made with 2.11."""
 
 TRACED = (3, 7)
 """Rows and tokens that a graph is traced with."""
@@ -235,8 +240,7 @@ def _describe(
 
 
 def _fused_width(flava: Flava) -> int:
-    encoder: Any = flava.learner.backbone.mm_encoder
-    return int(encoder.width)
+    return int(getattr(flava.learner.backbone.mm_encoder, "width", 0))
 
 
 def _vocabulary(flava: Flava) -> Path | None:

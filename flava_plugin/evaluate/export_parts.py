@@ -17,10 +17,22 @@ import torch
 from torch import Tensor, nn
 
 from flava_plugin.model.attention import EncoderStack
-from flava_plugin.model.backbone import Backbone, project
+from flava_plugin.model.backbone import Backbone, fused_encoder_of, project
 
 PartName = Literal["image", "text", "fused"]
 PARTS: tuple[PartName, ...] = ("image", "text", "fused")
+
+
+def parts_of(backbone: Backbone) -> tuple[PartName, ...]:
+    """Which parts a model has.
+
+    Args:
+        backbone: The model's.
+
+    Returns:
+        All of ``PARTS``; of a dual encoder all but the last.
+    """
+    return PARTS if backbone.mm_encoder is not None else PARTS[:2]
 
 
 class ImagePart(nn.Module):
@@ -87,7 +99,7 @@ class FusedPart(nn.Module):
         super().__init__()
         # In a tuple, so that the parts of the backbone that do not run are no parameters of this.
         self._backbone = (backbone,)
-        self.encoder = backbone.mm_encoder
+        self.encoder = fused_encoder_of(backbone)
         self.from_image = backbone.image_to_mm_projection
         self.from_text = backbone.text_to_mm_projection
 

@@ -4,41 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ACME = Path(__file__).resolve().parent / "acme_flava"
-ROOT = ACME.parents[2]
+from object_files import ACME, flava, install
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package installed by pip, from a copy, without the network."""
-    folder = tmp_path_factory.mktemp("acme")
-    source = shutil.copytree(ACME, folder / "source")
-    target = folder / "site"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-    command += ["--no-build-isolation", "--target", str(target), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return target
-
-
-def flava(installed: Path, cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(installed), str(ROOT)])
-    return subprocess.run(
-        [sys.executable, "-m", "flava_plugin", *words],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return install(tmp_path_factory.mktemp("acme"))
 
 
 def test_it_is_listed(installed: Path, tmp_path: Path) -> None:

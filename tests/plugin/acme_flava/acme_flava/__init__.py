@@ -1,1 +1,1 @@
-"""Visual question answering where several answers may be right."""
+"""Answers of which several may be right, and a detector: what an outside package can add."""
