@@ -235,6 +235,7 @@ heads = Registry("head", "flava_plugin.heads")
 losses = Registry("loss", "flava_plugin.losses")
 datasets = Registry("dataset", "flava_plugin.datasets")
 evaluators = Registry("evaluator", "flava_plugin.evaluators")
+mixtures = Registry("mixture", "flava_plugin.mixtures")
 
 REGISTRIES = {
     "encoders": encoders,
@@ -244,4 +245,5 @@ REGISTRIES = {
     "losses": losses,
     "datasets": datasets,
     "evaluators": evaluators,
+    "mixtures": mixtures,
 }

@@ -64,10 +64,12 @@ class Kind:
 
     Args:
         name: A key of ``registry.REGISTRIES``.
+        alone: Whether a recipe may give the name alone (``by_name``).
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, alone: bool = False) -> None:
         self.name = name
+        self.alone = alone
 
 
 class Section(BaseModel):
@@ -100,3 +102,18 @@ HeadSpec = Annotated[Component, Kind("heads")]
 LossSpec = Annotated[Component, Kind("losses")]
 DatasetSpec = Annotated[Component, Kind("datasets")]
 EvaluatorSpec = Annotated[Component, Kind("evaluators")]
+
+
+def by_name(value: Any) -> Any:
+    """Read a strategy that is named alone as a component without options.
+
+    Args:
+        value: The value as YAML gave it.
+
+    Returns:
+        ``{type: value}`` for a name, else the value.
+    """
+    return {"type": value} if isinstance(value, str) else value
+
+
+MixtureSpec = Annotated[Component, BeforeValidator(by_name), Kind("mixtures", alone=True)]

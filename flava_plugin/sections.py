@@ -1,7 +1,8 @@
 """Every section of a recipe, with its defaults and where each number comes from.
 
-They stand together, ``data`` in ``sections_data``, so that the schema can be read through; none
-imports torch. A code file takes its own section or plain values, never the whole recipe.
+They stand together, ``data`` in ``sections_data`` and how tasks share a run in
+``sections_balance``, so that the schema can be read through; none imports torch. A code file takes
+its own section or plain values, never the whole recipe.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class ModelSection(Section):
     Attributes:
         image_encoder: An encoder of images.
         text_encoder: An encoder of text.
-        fused_encoder: The multimodal encoder.
+        fused_encoder: The multimodal encoder; null for a dual encoder such as CLIP's, where no head
+            can read ``fused``.
         codebook: What turns an image into patch targets; not needed without MIM and MMM-image.
         projection: Width E of the contrastive projections (paper table A.1: 512; both public
             implementations: 768).
@@ -45,7 +47,7 @@ class ModelSection(Section):
 
     image_encoder: EncoderSpec
     text_encoder: EncoderSpec
-    fused_encoder: EncoderSpec
+    fused_encoder: EncoderSpec | None = None
     codebook: CodebookSpec | None = None
     projection: Positive = 512
     padding: Literal["masked", "released"] = "masked"
@@ -67,26 +69,6 @@ class ObjectiveSection(Section):
     head: HeadSpec
     loss: LossSpec
     weight: NonNegative = 1.0
-
-
-class MixtureSection(Section):
-    """Which source feeds a step.
-
-    Attributes:
-        strategy: ``fixed``: the sources' shares, as exact quotas.
-    """
-
-    strategy: Literal["fixed"] = "fixed"
-
-
-class BalanceSection(Section):
-    """How the objectives' losses become one number.
-
-    Attributes:
-        strategy: ``fixed``: the objectives' weights.
-    """
-
-    strategy: Literal["fixed"] = "fixed"
 
 
 class OptimSection(Section):

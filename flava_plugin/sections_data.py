@@ -12,6 +12,7 @@ from flava_plugin.schema import (
     Float,
     InputPath,
     Int,
+    NonNegative,
     Positive,
     PositiveFloat,
     Section,
@@ -149,7 +150,7 @@ class SourceSection(Section):
 
     Attributes:
         modality: What a batch of it holds.
-        share: Its share of steps.
+        share: Its share of steps; null under a ``mixture.strategy`` with shares of its own.
         dataset: A registered dataset.
         codes: A folder of ``flava data codes``: the codebook's targets, computed before the run,
             for pictures that are neither cropped nor mirrored at random.
@@ -157,7 +158,7 @@ class SourceSection(Section):
     """
 
     modality: Modality
-    share: PositiveFloat
+    share: NonNegative | None = None
     dataset: DatasetSpec
     codes: InputPath | None = None
     shuffle: ShuffleSection = ShuffleSection()

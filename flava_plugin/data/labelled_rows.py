@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -154,6 +154,15 @@ class LabelledRows:
         """
         assert self._image is not None and self.images is not None, "these rows have no pictures"
         return self.images / self._image.at(index)
+
+    def files(self) -> Iterator[Path]:
+        """Files that the samples are read from besides the table, which is held in memory.
+
+        Yields:
+            Path: The picture of each row, if rows have any.
+        """
+        if self._image is not None:
+            yield from (self.path(index) for index in range(len(self)))
 
     def labels(self, name: str) -> NDArray[Any]:
         """Give a label of all rows, without reading any picture.

@@ -1,4 +1,9 @@
-"""The steps of a run, read ahead by worker processes that have no say in what is read."""
+"""The steps of a run, read ahead by worker processes that have no say in what is read.
+
+Whose turn a step is goes to the worker with its number. Where shares follow the losses, nothing is
+read ahead past the next decision: workers finish their interval and wait, and the first step of the
+next one is read while training waits for it. With shares known beforehand nobody ever waits.
+"""
 
 from __future__ import annotations
 
@@ -15,43 +20,94 @@ from torch.utils.data import DataLoader
 from flava_plugin.data.codes import Codes
 from flava_plugin.data.collate import Padding, split
 from flava_plugin.data.damage import StoreError
-from flava_plugin.data.mixture import source_at
+from flava_plugin.data.mixture_run import Mixture
 from flava_plugin.data.ordering import footprint
 from flava_plugin.data.reading import UnreadableDataError
-from flava_plugin.data.steps import Step, Steps, micro_batch_rows
+from flava_plugin.data.steps import Step, Steps, Turn, micro_batch_rows
 from flava_plugin.data.tokenizer import Tokenizer
-from flava_plugin.sections import MixtureSection
 from flava_plugin.sections_data import DataSection
 from flava_plugin.types import Dataset
 
 logger = logging.getLogger(__name__)
 
 
+class Turns:
+    """Whose turn the steps of an interval are; what a loader's reader asks for one after the other.
+
+    Args:
+        mixture: Which source feeds a step.
+        first: First step.
+        last: One past the last step of the run.
+    """
+
+    def __init__(self, mixture: Mixture, first: int, last: int) -> None:
+        self.mixture = mixture
+        self.first = first
+        self.last = last
+        self.begin(first)
+
+    def begin(self, first: int) -> int:
+        """Go on with an interval: as far as the mixture is decided.
+
+        Args:
+            first: Its first step.
+
+        Returns:
+            One past its last step.
+
+        Raises:
+            RuntimeError: Nobody has told the mixture of the steps before (``Mixture.note``).
+        """
+        until = self.mixture.known_until
+        until = self.last if until is None else min(self.last, until)
+        if first < self.last and until <= first:
+            raise RuntimeError(f"which source feeds step {first} is not decided: note each step")
+        self.span = range(first, until)
+        return until
+
+    def __len__(self) -> int:
+        """Steps of the interval."""
+        return len(self.span)
+
+    def __iter__(self) -> Iterator[Turn]:
+        """Tell whose turn it is, step by step."""
+        for step in self.span:
+            source = self.mixture.source_at(step)
+            yield Turn(step, source, self.mixture.steps_before(step, source))
+
+
 class Loader:
     """A rank's steps, in order.
 
     Args:
-        reader: Reads steps as one batch each.
+        reader: Reads the steps of an interval as one batch each.
+        turns: Its intervals.
         rows: Rows of a micro-batch.
         padding: How the texts of a micro-batch are padded.
     """
 
-    def __init__(self, reader: DataLoader[Step | Exception], rows: int, padding: Padding) -> None:
+    def __init__(
+        self, reader: DataLoader[Step | Exception], turns: Turns, rows: int, padding: Padding
+    ) -> None:
         self.reader = reader
+        self.turns = turns
         self.rows = rows
         self.padding = padding
 
     def __len__(self) -> int:
         """Number of steps."""
-        return len(self.reader)
+        return self.turns.last - self.turns.first
 
     def __iter__(self) -> Iterator[Step]:
-        """Read the steps."""
-        for step in self.reader:
-            if isinstance(step, Exception):
-                raise step
-            parts = (split(whole, self.rows, self.padding) for whole in step.micro_batches)
-            yield replace(step, micro_batches=[part for each in parts for part in each])
+        """Read the steps; an interval begins when its first step is asked for."""
+        done = self.turns.first
+        while done < self.turns.last:
+            done = self.turns.begin(done)
+            for step in self.reader:
+                if isinstance(step, Exception):
+                    raise step
+                parts = (split(whole, self.rows, self.padding) for whole in step.micro_batches)
+                yield replace(step, micro_batches=[part for each in parts for part in each])
 
 
 class Told(torch_data.Dataset[Step | Exception]):
@@ -67,24 +123,24 @@ class Told(torch_data.Dataset[Step | Exception]):
     def __init__(self, steps: Steps) -> None:
         self.steps = steps
 
-    def __getitem__(self, step: int) -> Step | Exception:
+    def __getitem__(self, turn: Turn) -> Step | Exception:
         """Read a step.
 
         Args:
-            step: Its number.
+            turn: Whose turn it is.
 
         Returns:
             The step, or why it cannot be read; mistakes in code are raised.
         """
         try:
-            return self.steps[step]
+            return self.steps[turn]
         except (OSError, StoreError, UnreadableDataError) as error:
             return error
 
 
 def load_steps(
     section: DataSection,
-    mixture: MixtureSection,
+    mixture: Mixture,
     datasets: Mapping[str, Dataset],
     tokenizer: Tokenizer,
     *,
@@ -106,7 +162,8 @@ def load_steps(
 
     Args:
         section: What is read, and how.
-        mixture: How sources take turns; ``fixed``, by the sources' shares, is all there is.
+        mixture: How sources take turns. One that follows the losses wants to be told of each step
+            (``Mixture.note``) before the next is asked for.
         datasets: A dataset for each source.
         tokenizer: The tokenizer.
         seed: Seed of the run.
@@ -124,10 +181,9 @@ def load_steps(
         The steps, each cut into micro-batches of ``per_gpu_batch`` rows.
 
     Raises:
-        ValueError: The batch does not come out even, a dataset is missing, empty or no dataset, a
-            share is too small, or more patches are to be hidden than there are.
+        ValueError: The batch does not come out even, a dataset is missing, empty or no dataset, or
+            more patches are to be hidden than there are.
     """
-    assert mixture.strategy == "fixed"
     check_sources(section, datasets, patch_grid if masked else None)
     steps = Steps(
         section,
@@ -141,17 +197,17 @@ def load_steps(
         masked=masked,
         codes=codes if with_codebook else None,
     )
-    source_at(0, steps.shares, seed)  # refuses shares before a worker starts
     for name, order in steps.orders.items():
         if rank == 0 and (line := footprint(order, datasets[name], size)):
             logger.info(line)
     parallel: dict[str, Any] = {}
     if section.workers:
         parallel = {"prefetch_factor": section.prefetch, "persistent_workers": True}
+    turns = Turns(mixture, first, last)
     reader = DataLoader(
         Told(steps),
         batch_size=None,
-        sampler=range(first, last),
+        sampler=turns,
         num_workers=section.workers,
         worker_init_fn=start_worker,
         # of its own, since the loader would draw its workers' seeds from the global one
@@ -160,7 +216,7 @@ def load_steps(
     )
     longest = {"pair": section.text.pair_length, "text": section.text.text_length}
     padding = Padding(tokenizer.pad_id, text_multiple, longest)
-    return Loader(reader, micro_batch_rows(section, size), padding)
+    return Loader(reader, turns, micro_batch_rows(section, size), padding)
 
 
 def check_sources(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils import data as torch_data
@@ -12,14 +13,28 @@ from flava_plugin.data.captions import Captions
 from flava_plugin.data.codes import Codes
 from flava_plugin.data.collate import collate, pixel_scale
 from flava_plugin.data.look import Look
-from flava_plugin.data.mixture import source_at, steps_before
 from flava_plugin.data.order import Row
 from flava_plugin.data.ordering import order_of
 from flava_plugin.data.reading import BadSample, read
 from flava_plugin.data.tokenizer import Tokenizer
 from flava_plugin.data.transforms import Item, prepare
+from flava_plugin.data.whole_pictures import refuse_moving
 from flava_plugin.sections_data import DataSection
 from flava_plugin.types import Batch, Dataset, Modality
+
+
+class Turn(NamedTuple):
+    """Whose turn a step is: all that reading it needs to know of the mixture.
+
+    Attributes:
+        step: Its number, counted from 0.
+        source: Which source feeds it.
+        before: How many steps of this source come before.
+    """
+
+    step: int
+    source: str
+    before: int
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,7 @@ class Step:
 
 
 class Steps(torch_data.Dataset[Step]):
-    """One rank's part of every step, a pure function of its number.
+    """One rank's part of every step, a pure function of whose turn it is.
 
     A step's rows come as one batch and are cut by the training process (``collate.split``): each
     tensor that a worker hands over is an open file on both sides, and where many micro-batches run
@@ -80,6 +95,7 @@ class Steps(torch_data.Dataset[Step]):
         masked: bool,
         codes: Mapping[str, Codes] | None = None,
     ) -> None:
+        refuse_moving(section.image, datasets)
         self.section = section
         self.datasets = datasets
         self.tokenizer = tokenizer
@@ -90,7 +106,6 @@ class Steps(torch_data.Dataset[Step]):
         self.with_codebook = with_codebook
         self.masked = masked
         self.codes = codes or {}
-        self.shares = {name: source.share for name, source in section.sources.items()}
         self.orders = {
             name: order_of(
                 name,
@@ -103,17 +118,16 @@ class Steps(torch_data.Dataset[Step]):
             for name, source in section.sources.items()
         }
 
-    def __getitem__(self, step: int) -> Step:
+    def __getitem__(self, turn: Turn) -> Step:
         """Read a step.
 
         Args:
-            step: Its number.
+            turn: Its number, source and place among the source's steps.
 
         Returns:
             The rank's part, as one batch.
         """
-        source = source_at(step, self.shares, self.seed)
-        before = steps_before(step, source, self.shares, self.seed)
+        step, source, before = turn
         order = self.orders[source]
         dataset = self.datasets[source]
         if hasattr(dataset, "expect") and (soon := order.shards_soon(before, self.rank, self.size)):

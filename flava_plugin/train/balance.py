@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flava_plugin.sections import BalanceSection, ObjectiveSection
+from flava_plugin.sections import ObjectiveSection
+from flava_plugin.sections_balance import BalanceSection
 
 
 class Balance:

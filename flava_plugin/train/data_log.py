@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flava_plugin.data.identity import fingerprint
 from flava_plugin.data.reading import BadSample
 from flava_plugin.data.steps import Step
 from flava_plugin.sections_data import DataSection
+from flava_plugin.train.run_folder import LostClaimError, keep_claim
 from flava_plugin.train.world import World
 from flava_plugin.types import Dataset
 
@@ -92,6 +94,17 @@ class DataLog:
         """
         counted = {"bad_samples": len(self.bad), "incidents": self.incidents.total()}
         return {"epoch": step.epoch, **{name: n for name, n in counted.items() if n}}
+
+    def write_if_claimed(self, run_dir: Path, token: str) -> None:
+        """Write ``data.json``, unless the run folder has become another process's.
+
+        Args:
+            run_dir: The run folder.
+            token: This process's claim.
+        """
+        with suppress(LostClaimError):
+            keep_claim(run_dir, token)
+            self.write(run_dir)
 
     def state(self) -> dict[str, Any]:
         """Give what a checkpoint keeps.

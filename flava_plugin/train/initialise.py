@@ -18,6 +18,7 @@ from flava_plugin.model.weights_shapes import objective_of
 from flava_plugin.train import checkpoint
 
 POSITIONS = "image_encoder.embeddings.position_embeddings"
+Shape = tuple[int, ...]
 ENCODERS = ("image_encoder", "text_encoder", "mm_encoder")
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], place: str
         ValueError: Names or shapes differ, each of which is listed; or positions cannot be resized.
     """
     own, given = backbone.state_dict(), dict(tensors)
-    if _resizable(own.get(POSITIONS), given.get(POSITIONS)):
+    if _resizable(_shapes(own).get(POSITIONS), _shapes(given).get(POSITIONS)):
         old, new = given[POSITIONS].shape[1] - 1, own[POSITIONS].shape[1] - 1
         try:
             given[POSITIONS] = resize_positions(given[POSITIONS], (math.isqrt(new),) * 2)
@@ -120,13 +121,7 @@ def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], place: str
                 "model.image_encoder the image and patch size that those weights have"
             ) from error
         logger.info("%s: %s is resized from %d to %d patches", place, POSITIONS, old, new)
-    faults = [f"  {name}: is missing there" for name in own if name not in given]
-    faults += [f"  {name}: is there, but not in this model" for name in given if name not in own]
-    faults += [
-        f"  {name}: {tuple(tensor.shape)} here, {tuple(given[name].shape)} there"
-        for name, tensor in own.items()
-        if name in given and tensor.shape != given[name].shape
-    ]
+    faults = misfits(_shapes(own), _shapes(given))
     if faults:
         raise ValueError(
             f"{place}: its backbone does not fit this recipe's model:\n"
@@ -140,11 +135,35 @@ def _backbone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
 
 
-def _resizable(own: Tensor | None, given: Tensor | None) -> bool:
+def misfits(own: Mapping[str, Shape], given: Mapping[str, Shape]) -> list[str]:
+    """Find names and shapes of a backbone that other weights do not have.
+
+    Args:
+        own: Shapes by name.
+        given: Those of the weights; positions of images may differ in their number.
+
+    Returns:
+        A line for each.
+    """
+    faults = [f"  {name}: is missing there" for name in own if name not in given]
+    faults += [f"  {name}: is there, but not in this model" for name in given if name not in own]
+    return faults + [
+        f"  {name}: {shape} here, {given[name]} there"
+        for name, shape in own.items()
+        if name in given and shape != given[name]
+        if name != POSITIONS or not _resizable(shape, given[name])
+    ]
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _resizable(own: Shape | None, given: Shape | None) -> bool:
     """Whether two tables of positions differ in their number alone."""
-    if own is None or given is None or own.dim() != 3 or given.dim() != 3:
+    if own is None or given is None or len(own) != 3 or len(given) != 3:
         return False
-    return own.shape != given.shape and own.shape[::2] == given.shape[::2] and len(given) == 1
+    return own != given and own[::2] == given[::2] and given[0] == 1
 
 
 def _compare(learner: Learner, settings: Settings, place: str) -> None:

@@ -13,7 +13,7 @@ import logging
 import math
 import shlex
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -23,18 +23,23 @@ import torch
 from flava_plugin import registry
 from flava_plugin.data.codes import open_codes
 from flava_plugin.data.loader import load_steps
+from flava_plugin.data.mixture_run import open_mixture
 from flava_plugin.evaluate.inference import Flava
+from flava_plugin.evaluate.sharing import ALONE, Ranks
 from flava_plugin.evaluate.tasks import run_tasks
 from flava_plugin.model.attention_kernels import check_kernel
 from flava_plugin.model.execution import compile_layers, compiled_graphs, text_multiple
 from flava_plugin.model.freezing import freeze
 from flava_plugin.model.learner import Learner, build_learner, hides
 from flava_plugin.recipe import Recipe, RecipeError
-from flava_plugin.train import checkpoint, initialise, run_folder
+from flava_plugin.recipe_mixture import facts_of
+from flava_plugin.train import checkpoint, initialise, mixing, run_folder
 from flava_plugin.train.balance import Balance
 from flava_plugin.train.best import Best
 from flava_plugin.train.data_log import DataLog
+from flava_plugin.train.diagnosis import Diagnosis
 from flava_plugin.train.ema import Ema
+from flava_plugin.train.gradient_groups import groups_of
 from flava_plugin.train.loss_scale import LossScale
 from flava_plugin.train.metrics import MetricLog
 from flava_plugin.train.optim import clamp_logit_scale, lr_at, set_lr
@@ -76,7 +81,7 @@ def train(recipe: Recipe) -> None:
         world.require_same("the recipe", recipe.to_yaml())
         found = newest_of_all(run_dir, world)
         if found and (changes := run_folder.changes(found.state["recipe"], plain)):
-            raise RecipeError([*changes, _way_out(run_dir)])
+            raise RecipeError([*changes, run_folder.way_out(run_dir)])
         token, found = take_over(run_dir, world, found)
         first, saved = (found.step, found.state) if found else (0, {})
         best = Best(recipe.evaluate, saved)
@@ -111,6 +116,7 @@ def train(recipe: Recipe) -> None:
         if recipe.init and not found:
             initialise.load(learner, run=recipe.init.run, weights=recipe.init.weights)
         freeze(learner, recipe.freeze)
+        groups = groups_of(learner)
         strategy = make_strategy(recipe.sharding, learner, recipe.optim, world)
         ema = Ema(strategy, recipe.optim.ema) if recipe.optim.ema is not None else None
         balance = Balance(recipe.balance, recipe.objectives)
@@ -131,9 +137,11 @@ def train(recipe: Recipe) -> None:
         data_log = DataLog(recipe.data, datasets, world)
         if found:
             data_log.load_state(saved["data"])
+        facts, were = facts_of(recipe, lambda: datasets), saved.get("mixture")
+        mixture = open_mixture(recipe.mixture.strategy, facts, recipe.seed, first, were)
         batches = load_steps(
             recipe.data,
-            recipe.mixture,
+            mixture,
             datasets,
             tokenizer,
             seed=recipe.seed,
@@ -149,11 +157,21 @@ def train(recipe: Recipe) -> None:
                 compiled=recipe.compile, padding_is_read=recipe.model.padding == "released"
             ),
         )
+        diagnosis = Diagnosis(
+            recipe.balance.diagnose,
+            strategy,
+            learner,
+            groups,
+            batches,
+            recipe.data.sources,
+            seed=recipe.seed,
+            precision=recipe.precision,
+        )
         if writes:
             run_folder.describe(run_dir, recipe.to_yaml())
             data_log.write(run_dir)
             # and again however it ends: over too much damage above all
-            stack.callback(_write_claimed, data_log, run_dir, token)
+            stack.callback(data_log.write_if_claimed, run_dir, token)
         log = stack.enter_context(
             MetricLog(
                 run_dir,
@@ -192,6 +210,7 @@ def train(recipe: Recipe) -> None:
             if ema is not None and scale.allows(norm):
                 ema.update()
 
+            mixing.note(mixture, batch, losses, world)
             progress.advance()
             if done % recipe.metrics.every == 0 or done == steps:
                 line = log.log(
@@ -202,9 +221,13 @@ def train(recipe: Recipe) -> None:
                     grad_norm=norm,
                     lr=lr,
                     data=data_log.figures(batch),
+                    shares=mixture.begun(batch.step, recipe.metrics.every),
                     compiled=compiled_graphs() if recipe.compile else None,
                 )
                 progress.show(line, list(losses))
+            if diagnosis.due(done):
+                record = diagnosis.measure(done, mixture, balance.weights, lr, scale.value)
+                log.log_balance(record)
 
             # What the ranks tell each other: a signal to stop, how the last save goes, samples that
             # could not be read
@@ -228,6 +251,7 @@ def train(recipe: Recipe) -> None:
                 state = {
                     "order": {"seed": recipe.seed, "next_step": done},
                     "schedule": {"lr": lr},
+                    "mixture": mixture.state(),
                     "balance": balance.state(),
                     "loss_scale": scale.state(),
                     "data": data_log.state(),
@@ -251,12 +275,6 @@ def train(recipe: Recipe) -> None:
         logger.info("%d steps done in %.0f s: %s", done, log.seconds, run_dir)
 
 
-def _write_claimed(data_log: DataLog, run_dir: Path, token: str) -> None:
-    with suppress(run_folder.LostClaimError):  # the file is another process's by then
-        run_folder.keep_claim(run_dir, token)
-        data_log.write(run_dir)
-
-
 def _evaluate(
     strategy: Strategy,
     learner: Learner,
@@ -264,21 +282,16 @@ def _evaluate(
     tokenizer: Any,
     recipe: Recipe,
 ) -> dict[str, dict[str, float | int]] | None:
-    """Measure on rank 0, with a copy that is all there where all ranks hold parts; else None."""
+    """Measure on all ranks, or where they hold parts on rank 0 with a copy; None on the others."""
     world = strategy.world
     state = None if strategy.whole else full_state(strategy)
-    if world.rank:
-        return None
+    ranks = Ranks(world.rank, world.size) if strategy.whole else ALONE
     if state is not None:
+        if world.rank:
+            return None
         learner = build()
         learner.load_state_dict(state)
         learner.to(world.device)
-    flava = Flava(learner, tokenizer, recipe, world.device)
-    return run_tasks(flava, recipe.evaluate.tasks, recipe.evaluate.split)
-
-
-def _way_out(run_dir: Path) -> str:
-    return (
-        f"{run_dir} holds a checkpoint of a recipe that differs so: undo the change, or set "
-        f"another run_dir to start anew; what may change is {', '.join(run_folder.CHANGEABLE)}"
-    )
+    flava = Flava(learner, tokenizer, recipe, world.device, ranks=ranks)
+    found = run_tasks(flava, recipe.evaluate.tasks, recipe.evaluate.split)
+    return None if world.rank else found

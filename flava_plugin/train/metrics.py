@@ -2,10 +2,12 @@
 
 A line holds ``step`` (optimiser steps done), ``kind`` (image, text or pair), ``source``, the losses
 computed in that step, ``grad_norm`` (null where fp16 overflowed and the step was left out), ``lr``,
-``epoch`` of the source, ``bad_samples`` replaced so far if any, ``samples_per_s`` and ``seconds``;
-where files are fetched ``incidents`` so far if any, and under ``compile`` also ``compiled``, the
-graphs compiled so far. It is a function of the step alone but for the last four, so a resumed run's
-file equals the uninterrupted one's.
+``epoch`` of the source, ``bad_samples`` replaced so far if any, ``shares`` of the sources where new
+ones began since the line before, ``samples_per_s`` and ``seconds``; where files are fetched
+``incidents`` so far if any, and under ``compile`` also ``compiled``, the graphs compiled so far. A
+line of kind ``balance`` has ``step`` and the figures of a diagnosis, which ``balance.jsonl`` has in
+full (``balance_record.py``). All is a function of the step alone but for the last four keys, so a
+resumed run's file equals the uninterrupted one's.
 """
 
 from __future__ import annotations
@@ -21,12 +23,17 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from flava_plugin import durable
+from flava_plugin.balance_record import BalanceRecord
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 TIME_KEYS = ("samples_per_s", "seconds", "compiled", "incidents")
 """Keys that differ between two runs of the same recipe."""
+
+
+FILES = ("metrics", "evaluations", "balance")
+"""Files of JSON lines in a run folder, without their suffix."""
 
 
 def drop_after(path: Path, step: int) -> None:
@@ -80,7 +87,7 @@ class MetricLog:
         self._started = self._marked = time.monotonic()
         self._before = seconds
         self._last = first
-        self._files = {name: run_dir / f"{name}.jsonl" for name in ("metrics", "evaluations")}
+        self._files = {name: run_dir / f"{name}.jsonl" for name in FILES}
         self._events: SummaryWriter | None = None
         if not writes:
             return
@@ -118,6 +125,7 @@ class MetricLog:
         grad_norm: Tensor,
         lr: float,
         data: Mapping[str, int] | None = None,
+        shares: Mapping[str, float] | None = None,
         compiled: int | None = None,
     ) -> dict[str, Any]:
         """Write the line of a step; the only place where losses leave the device.
@@ -130,6 +138,7 @@ class MetricLog:
             grad_norm: Gradient norm before clipping, a scalar on the device.
             lr: Learning rate of the step.
             data: What else the line says, of the data.
+            shares: Share of steps by source, where it has changed.
             compiled: Graphs compiled so far, where the run compiles; a growing number says that
                 shapes keep changing.
 
@@ -143,6 +152,8 @@ class MetricLog:
         line |= {name: value.item() for name, value in losses.items()}
         norm = grad_norm.item()
         line |= {"grad_norm": norm if math.isfinite(norm) else None, "lr": lr, **(data or {})}
+        if shares:
+            line["shares"] = dict(shares)
         line |= {"samples_per_s": round(rate, 1), "seconds": round(self.seconds, 2)}
         if compiled is not None:
             line["compiled"] = compiled
@@ -150,6 +161,8 @@ class MetricLog:
         if self._events:
             for name in losses:
                 self._events.add_scalar(f"loss/{name}", line[name], step)
+            for name, share in (shares or {}).items():
+                self._events.add_scalar(f"share/{name}", share, step)
             self._events.add_scalar("train/grad_norm", norm, step)
             for name in ("lr", "samples_per_s"):
                 self._events.add_scalar(f"train/{name}", line[name], step)
@@ -170,6 +183,25 @@ class MetricLog:
             for name, value in figures.items():
                 self._events.add_scalar(f"evaluate/{name.replace('.', '/')}", value, step)
 
+    def log_balance(self, record: BalanceRecord) -> None:
+        """Write a diagnosis: in full to ``balance.jsonl``, its figures by encoder as metrics.
+
+        Args:
+            record: The diagnosis; one that overflowed is left out.
+        """
+        if not record.is_finite():
+            return
+        figures = record.compact()
+        self._append("metrics", {"step": record.step, "kind": "balance", "balance": figures})
+        self._append("balance", record.line())
+        if self._events:
+            for encoder, kinds in figures.items():
+                for kind, values in kinds.items():
+                    for name, value in values.items():
+                        self._events.add_scalar(
+                            f"balance_{kind}/{encoder}/{name}", value, record.step
+                        )
+
     def flush(self) -> None:
         """Bring every line to the disk, so that none older than a checkpoint can be lost."""
         if self.writes:
@@ -179,9 +211,9 @@ class MetricLog:
             if self._events:
                 self._events.flush()
 
-    def _append(self, name: str, line: Mapping[str, Any]) -> None:
+    def _append(self, name: str, line: Mapping[str, Any] | str) -> None:
         if self.writes:
             if self._check:
                 self._check()
             with self._files[name].open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write((line if isinstance(line, str) else json.dumps(line)) + "\n")

@@ -129,7 +129,9 @@ def watch(sections: Sections, learner: Learner, strategy: Strategy, world: World
     """
     with ExitStack() as stack:
         for attribute, name in ENCODERS:
-            _watch_module(stack, sections, getattr(learner.backbone, attribute), name)
+            encoder = getattr(learner.backbone, attribute)
+            if encoder is not None:  # a dual encoder has no multimodal one
+                _watch_module(stack, sections, encoder, name)
         _watch_module(stack, sections, learner.backbone, "projections")
         _watch_module(stack, sections, learner, "heads and losses")
         for owner, method, name in (

@@ -5,6 +5,7 @@ versions.txt         the software of the latest start
 attempt              the token of the process that writes here (see ``claim``)
 metrics.jsonl        one line per logged step (train/metrics.py)
 evaluations.jsonl    one line per evaluation
+balance.jsonl        one line per diagnosis of the objectives' gradients (balance_record.py)
 tensorboard/         the same as events
 checkpoints/         train/checkpoint.py
 summary.json         steps, seconds and samples per second of a finished or stopped run
@@ -36,6 +37,7 @@ CHANGEABLE = (
     "metrics",
     "sharding",
     "evaluate",
+    "balance.diagnose",
     "data.per_gpu_batch",
     "data.workers",
     "data.prefetch",
@@ -155,6 +157,21 @@ def changes(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
         for path in sorted(before.keys() | now.keys())
         if _show(before, path) != _show(now, path) and not _changeable(path)
     ]
+
+
+def way_out(run_dir: Path) -> str:
+    """Say what to do about ``changes``.
+
+    Args:
+        run_dir: The run folder.
+
+    Returns:
+        A line.
+    """
+    return (
+        f"{run_dir} holds a checkpoint of a recipe that differs so: undo the change, or set "
+        f"another run_dir to start anew; what may change is {', '.join(CHANGEABLE)}"
+    )
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

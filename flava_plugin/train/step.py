@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ def train_step(
     *,
     precision: Precision = "fp32",
     loss_scale: float = 1.0,
+    objective: str | None = None,
 ) -> dict[str, Tensor]:
     """Compute the gradients of one optimiser step; clipping and updating are the caller's.
 
@@ -58,6 +59,7 @@ def train_step(
             the step.
         precision: Of the forward pass.
         loss_scale: What the gradients are multiplied by, until ``Strategy.clip_grad_norm``.
+        objective: The only one to compute, as if there were no other; None for all.
 
     Returns:
         The mean loss of every objective over the counted rows of all ranks and micro-batches,
@@ -66,6 +68,9 @@ def train_step(
     """
     strategy.zero_grad()
     counts, rows = _count(learner, micro_batches, world)
+    only: dict[str, Any] = {}
+    if objective is not None:
+        counts, only = {objective: counts[objective]}, {"objective": objective}
     compared = [name for name in counts if learner.is_global(name)]
     # Torch averages gradients over ranks, and a sum is wanted.
     factors = {
@@ -73,7 +78,7 @@ def train_step(
     }
     sums = {name: torch.zeros((), device=world.device) for name in counts}
 
-    def forward(index: int, **options: bool) -> dict[str, Tensor]:
+    def forward(index: int, **options: Any) -> dict[str, Tensor]:
         batch = micro_batches[index].to(world.device).as_floats()
         kind, mixed = KINDS[precision], precision != "fp32"
         autocast = torch.autocast(world.device.type, kind if mixed else None, enabled=mixed)
@@ -94,11 +99,11 @@ def train_step(
     indices = range(len(micro_batches))
     if compared and len(indices) > 1:
         with torch.no_grad():
-            passes = [forward(index, embeddings_only=True) for index in indices]
+            passes = [forward(index, embeddings_only=True, **only) for index in indices]
         pulls = compare(passes)
     for index in indices:
         with nullcontext() if index == indices[-1] else strategy.no_sync():
-            outputs = forward(index)
+            outputs = forward(index, **only)
             if compared and not pulls:  # a single micro-batch: these are all embeddings there are
                 pulls = compare([outputs])
             total = torch.zeros((), device=world.device)

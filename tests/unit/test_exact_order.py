@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_stubs import LetterTokenizer, section
+from data_stubs import LetterTokenizer, mixture_of, section
 from PIL import Image
 
 from flava_plugin.data.loader import load_steps
+from flava_plugin.data.mixture_run import Mixture
 from flava_plugin.data.shards.indexing import index_folder
 from flava_plugin.data.shards.shard_set import ShardSet
 from flava_plugin.data.shards.store import LocalStore
-from flava_plugin.sections import MixtureSection
+from flava_plugin.mixture_types import Segment
 
 BATCH = 16
 STEPS = 60
@@ -61,7 +62,13 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ShardSet]:
 
 
 def read(
-    datasets: dict[str, ShardSet], first: int, last: int, *, size: int = 1, workers: int = 0
+    datasets: dict[str, ShardSet],
+    first: int,
+    last: int,
+    *,
+    size: int = 1,
+    workers: int = 0,
+    mixture: Mixture | None = None,
 ) -> list[dict[str, Any]]:
     """The global batches of some steps, put together from what every rank reads."""
     blank = {"type": "in_memory"}
@@ -87,7 +94,7 @@ def read(
         list(
             load_steps(
                 recipe,
-                MixtureSection(),
+                mixture or mixture_of(recipe, 7),
                 datasets,
                 LetterTokenizer(),
                 seed=7,
@@ -149,6 +156,30 @@ def test_fifty_stops_change_nothing(
         seen.add((size, workers))
         assert read(datasets, first, last, size=size, workers=workers) == uninterrupted[first:last]
     assert {size for size, _ in seen} == {1, 2, 4, 8} and {w for _, w in seen} == {0, 1, 2, 4}
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_shares_that_change_move_a_source_on_in_its_own_order(
+    datasets: dict[str, ShardSet], uninterrupted: list[dict[str, Any]]
+) -> None:
+    shares = (
+        {"pairs": 0.0, "texts": 1.0},
+        {"pairs": 0.8, "texts": 0.2},
+        {"pairs": 1.0, "texts": 0.0},
+    )
+    mixture = Mixture(
+        [Segment(0, shares[0], 5), Segment(5, shares[1], 20), Segment(25, shares[2])], 7
+    )
+    whole = read(datasets, 0, 40, mixture=mixture)
+    assert [step["source"] for step in whole[:5]] == ["texts"] * 5
+    for name in datasets:  # with streams, windows, buckets and negatives: the same batches in turn
+        known = [step["rows"] for step in uninterrupted if step["source"] == name]
+        moved = [step["rows"] for step in whole if step["source"] == name]
+        both = min(len(known), len(moved))
+        assert both > 8 and moved[:both] == known[:both]
+    for first, size, workers in ((5, 2, 1), (13, 4, 0), (25, 8, 0), (31, 1, 2)):
+        again = read(datasets, first, 40, size=size, workers=workers, mixture=mixture)
+        assert again == whole[first:]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -157,6 +157,15 @@ class Captioned:
         """
         run = int(self.columns.runs[index])
         return self.images / _entry(self.columns.paths, self.columns.path_ends, run)
+
+    def files(self) -> Iterator[Path]:
+        """Files that the pictures are read from; captions are held in memory.
+
+        Yields:
+            Path: The picture of each run of pairs.
+        """
+        for run in range(len(self.columns.path_ends)):
+            yield self.images / _entry(self.columns.paths, self.columns.path_ends, run)
 
     def _extra(self, run: int) -> dict[str, int]:
         return {"picture": int(self.columns.pictures[run])}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ from flava_plugin.data.shards.records import (
     text_of,
 )
 from flava_plugin.data.shards.selection import Selection
-from flava_plugin.data.shards.store import Store
+from flava_plugin.data.shards.store import LocalStore, Store
 from flava_plugin.types import Modality, Sample
 
 SIZES_KEPT = 512
@@ -98,6 +99,12 @@ class ShardSet:
             return self.manifest.fingerprint
         both = f"{self.manifest.fingerprint} {self.selection.fingerprint}"
         return blake2b(both.encode(), digest_size=8).hexdigest()
+
+    def files(self) -> list[Path]:
+        """Tars of this machine; none of a remote store, of which the index says what they hold."""
+        if not isinstance(self.store, LocalStore):
+            return []
+        return [self.store.folder / self.manifest.name(n) for n in range(len(self.manifest))]
 
     @property
     def shard_bytes(self) -> NDArray[np.int64]:

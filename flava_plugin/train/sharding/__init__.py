@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from flava_plugin.sections import OptimSection, ShardingSection
 from flava_plugin.train.pieces import Piece, Source
+from flava_plugin.train.sharding.shards import Shard
 from flava_plugin.train.world import World, require_group
 
 OptimizerState = dict[str, dict[str, Tensor]]
@@ -83,6 +84,14 @@ class Strategy(Protocol):
 
         Returns:
             The norm before clipping, a scalar, the same on every rank.
+        """
+        ...
+
+    def owned(self) -> list[Shard]:
+        """List parts of parameters that, over all ranks, are every trained parameter once.
+
+        After a backward outside ``no_sync`` their gradients are final, and that of one which no
+        rank reached is None. So sums over parameters are sums over these parts and over ranks.
         """
         ...
 

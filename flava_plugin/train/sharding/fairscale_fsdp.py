@@ -39,7 +39,7 @@ from flava_plugin.train.sharding.saved_shards import (
     model_pieces,
     optimizer_pieces,
 )
-from flava_plugin.train.sharding.shards import clip_shards
+from flava_plugin.train.sharding.shards import Shard, clip_shards
 from flava_plugin.train.sharding.units import find_units
 from flava_plugin.train.world import World
 
@@ -129,6 +129,11 @@ class FairScaleFSDP:
         self._settle()
         self._held.unscale(loss_scale)
         return clip_shards(self._held.trained, largest, self.world)
+
+    def owned(self) -> list[Shard]:
+        """This rank's part of each trainable parameter; rank 0 has what is held by all."""
+        self._settle()
+        return [s for s in self._held.trained if not (s.shared and self.world.rank)]
 
     def step(self) -> None:
         """Update this rank's part of the parameters that have a gradient."""

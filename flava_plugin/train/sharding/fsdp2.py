@@ -158,6 +158,10 @@ class FSDP2:
         self._held.unscale(loss_scale)
         return clip_shards(self._held.trained, largest, self.world)
 
+    def owned(self) -> list[Shard]:
+        """This rank's parts; rank 0 has what is held by all."""
+        return [s for s in self._held.trained if not (s.shared and self.world.rank)]
+
     def step(self) -> None:
         """Update the parameters that have a gradient on some rank."""
         self._release()

@@ -25,7 +25,7 @@ from flava_plugin.train.sharding.saved_shards import (
     model_pieces,
     optimizer_pieces,
 )
-from flava_plugin.train.sharding.shards import Held
+from flava_plugin.train.sharding.shards import Held, Shard, shared_out
 from flava_plugin.train.world import World
 
 TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
@@ -117,6 +117,10 @@ class Replicated:
         self.held.unscale(loss_scale)
         bound = math.inf if largest is None else largest
         return torch.nn.utils.clip_grad_norm_(self._learner.parameters(), bound)
+
+    def owned(self) -> list[Shard]:
+        """Every rank's turn of the parameters, which all of them hold."""
+        return shared_out(self.held.trained, self.world)
 
     def step(self) -> None:
         """Update the parameters that have a gradient."""

@@ -38,7 +38,7 @@ from flava_plugin.train.sharding.sharded_optimizer import (
     owner_pieces,
     sharded_adamw,
 )
-from flava_plugin.train.sharding.shards import Held, clip_shards
+from flava_plugin.train.sharding.shards import Held, Shard, clip_shards
 from flava_plugin.train.world import World
 
 
@@ -136,6 +136,10 @@ class ShardedGradients:
         """
         self._held.unscale(loss_scale)
         return clip_shards(self._owned, largest, self.world)
+
+    def owned(self) -> list[Shard]:
+        """The parameters whose gradient and state this rank holds."""
+        return list(self._owned)
 
     def step(self) -> None:
         """Update this rank's parameters that have a gradient, and exchange them all."""

@@ -86,6 +86,10 @@ class ShardedOptimizer:
         """
         return self._replica.clip_grad_norm(largest, loss_scale=loss_scale)
 
+    def owned(self) -> list[Shard]:
+        """The parameters whose state this rank holds; all ranks hold their gradients."""
+        return owned(self._replica.held, self.optimizer)
+
     def step(self) -> None:
         """Update this rank's parameters that have a gradient, and exchange them all."""
         self._replica.step()

@@ -119,6 +119,19 @@ def state_of(module: nn.Module) -> State:
     return State(parameters, buffers, {name: tuple(t.shape) for name, t in state.items()})
 
 
+def shared_out(shards: Sequence[Shard], world: World) -> list[Shard]:
+    """Deal what every rank holds to the ranks.
+
+    Args:
+        shards: The same on every rank.
+        world: This process's place.
+
+    Returns:
+        Every n-th of them, n being the number of ranks.
+    """
+    return list(shards[world.rank :: world.size])
+
+
 @torch.no_grad()
 def clip_shards(shards: Sequence[Shard], largest: float | None, world: World) -> Tensor:
     """Scale gradients that lie in parts on several ranks down to a total norm.
