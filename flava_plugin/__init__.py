@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         evaluators,
         heads,
         losses,
+        mixtures,
         tokenizers,
     )
     from flava_plugin.types import Batch, Dataset, Features, Sample, Widths
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "load": "flava_plugin.evaluate.inference",
     **dict.fromkeys(
-        ("codebooks", "datasets", "encoders", "evaluators", "heads", "losses", "tokenizers"),
+        ("codebooks", "datasets", "encoders", "evaluators", "heads", "losses", "mixtures")
+        + ("tokenizers",),
         "flava_plugin.registry",
     ),
     **dict.fromkeys(("Batch", "Dataset", "Features", "Sample", "Widths"), "flava_plugin.types"),
@@ -43,6 +45,7 @@ __all__ = [
     "heads",
     "load",
     "losses",
+    "mixtures",
     "tokenizers",
 ]
 

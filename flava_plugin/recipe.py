@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,16 +14,15 @@ from pydantic import AfterValidator, Field
 
 from flava_plugin.schema import Int, Section
 from flava_plugin.sections import (
-    BalanceSection,
     CheckpointSection,
     EvaluateSection,
     MetricsSection,
-    MixtureSection,
     ModelSection,
     ObjectiveSection,
     OptimSection,
     ShardingSection,
 )
+from flava_plugin.sections_balance import BalanceSection, MixtureSection
 from flava_plugin.sections_data import DataSection
 from flava_plugin.sections_init import InitSection
 from flava_plugin.strict_yaml import MOST_BYTES, YamlError, dump, parse
@@ -67,7 +66,7 @@ class Recipe(Section):
         plugins: Modules to import first, which register components by decorator.
         freeze: Patterns of what is not trained (``model/freezing.py``): ``image_encoder``,
             ``text_encoder.encoder.layer.[0-5]``, ``*embeddings*``.
-        model: The backbone.
+        model: The backbone; with ``init.run``, what is not said is that run's.
         objectives: Head and loss by name.
         data: What is read.
         mixture: Which source feeds a step.
@@ -251,7 +250,13 @@ def import_plugins(names: Any) -> list[str]:
     return errors
 
 
-def load_recipe(name: str, overrides: Iterable[str] = (), *, check_files: bool = True) -> Recipe:
+def load_recipe(
+    name: str,
+    overrides: Iterable[str] = (),
+    *,
+    check_files: bool = True,
+    origin: Mapping[str, Any] | None = None,
+) -> Recipe:
     """Load and check a recipe, every error at once.
 
     Args:
@@ -259,6 +264,8 @@ def load_recipe(name: str, overrides: Iterable[str] = (), *, check_files: bool =
         overrides: ``key.path=value`` each.
         check_files: Whether the files and folders it reads must exist; classes that a head leaves
             open are counted in them then (``recipe_classes.py``).
+        origin: The resolved recipe, as plain data, of the run that ``init.run`` names, where that
+            run is still to come; None reads it from that run's folder (``recipe_from_run.py``).
 
     Returns:
         The recipe, every option of its components written out.
@@ -269,11 +276,17 @@ def load_recipe(name: str, overrides: Iterable[str] = (), *, check_files: bool =
     from flava_plugin.recipe_check import check
     from flava_plugin.recipe_classes import with_class_counts
     from flava_plugin.recipe_defaults import with_defaults
+    from flava_plugin.recipe_from_run import complete, started
 
     path = find_recipe(name)
     data, errors = override(read_recipe(path), overrides)
+    try:
+        data = complete(data, origin, check_files=check_files)
+    except RecipeError as error:
+        raise RecipeError([f"{path}: {line}" for line in [*errors, *error.lines]]) from error
     errors += import_plugins(data.get("plugins"))
-    recipe, found = check(data, Recipe, check_files=check_files)
+    awaited = origin is not None or started(data)
+    recipe, found = check(data, Recipe, check_files=check_files, awaited=awaited)
     errors += found
     if recipe is None or errors:
         raise RecipeError([f"{path}: {line}" for line in errors])

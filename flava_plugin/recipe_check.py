@@ -14,28 +14,29 @@ from pydantic import BaseModel, ValidationError
 from flava_plugin.recipe_fit import (
     evaluation_errors,
     execution_errors,
+    hides_patches,
     objective_errors,
     order_errors,
     sharding_errors,
 )
+from flava_plugin.recipe_mixture import mixture_errors
 from flava_plugin.registry import REGISTRIES
-from flava_plugin.schema import Component, Kind, MustExist, Section
+from flava_plugin.schema import Component, Kind, MustExist, Section, by_name
 
 if TYPE_CHECKING:
     from flava_plugin.recipe import Recipe
 
 RESERVED = {"step", "kind", "source", "grad_norm", "lr", "samples_per_s", "seconds", "compiled"} | {
-    "epoch",
-    "bad_samples",
-    "incidents",
+    *("epoch", "bad_samples", "incidents", "shares", "balance")
 }
 """Keys of a line of ``metrics.jsonl`` that are no objectives."""
 
+_MODEL_WAY = "; init.run=RUN reads it from a run, init.weights does not say it"
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def check(
-    data: dict[str, Any], schema: type[Recipe], *, check_files: bool
+    data: dict[str, Any], schema: type[Recipe], *, check_files: bool, awaited: bool = False
 ) -> tuple[Recipe | None, list[str]]:
     """Check plain data against the schema of recipes.
 
@@ -43,15 +44,16 @@ def check(
         data: A recipe as plain data.
         schema: The recipe model.
         check_files: Whether the files and folders it reads must exist.
+        awaited: Whether what ``init`` names need not be there (yet).
 
     Returns:
         The recipe, None where it has errors of form; and a line for each error.
     """
     recipe, errors = _validate(schema, data, ())
-    errors += list(_component_errors(schema, data, (), check_files))
+    errors += _component_errors(schema, data | {"init": None} if awaited else data, (), check_files)
     sound = recipe or without_errors(schema, data)[0]
     if sound is not None:
-        errors += list(_cross_errors(sound))
+        errors += [*_cross_errors(sound), *mixture_errors(sound, check_files=check_files)]
     return recipe, errors
 
 
@@ -77,7 +79,7 @@ def _line(schema: type[BaseModel], error: dict[str, Any], where: tuple[Any, ...]
         hint = f"did you mean '{guess[0]}'?" if guess else f"known: {', '.join(known)}"
         return f"{place}: unknown key; {hint} (got {error['input']!r})"
     if error["type"] == "missing":
-        return f"{place}: this key is needed"
+        return f"{place}: this key is needed{_MODEL_WAY if place == 'model' else ''}"
     message = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
     return f"{place}: {message} (got {_shown(error['input'])})"
 
@@ -141,7 +143,8 @@ def _component_errors(
         for place, item in _items(annotation, value, (*where, name)):
             for marker in _markers(annotation):
                 if isinstance(marker, Kind):
-                    yield from _check_component(marker.name, item, place, check_files)
+                    raw = by_name(item) if marker.alone else item
+                    yield from _check_component(marker.name, raw, place, check_files)
                 elif check_files and isinstance(item, str):
                     yield from _check_path(item, place)
             section = _first_section(annotation)
@@ -284,7 +287,7 @@ def _size_errors(recipe: Recipe) -> Iterator[str]:
     if isinstance(patch, int) and patch > 0:
         if image.size % patch:
             yield f"data.image.size: {image.size} is not a multiple of the patch size {patch}"
-        elif masking.patch_count > (image.size // patch) ** 2:
+        elif hides_patches(recipe) and masking.patch_count > (image.size // patch) ** 2:
             most = (image.size // patch) ** 2
             yield f"data.masking.patch_count: {masking.patch_count} of {most} patches"
     positions = _option(recipe.model.text_encoder, "encoders", "max_positions")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from flava_plugin.registry import heads
+from flava_plugin.registry import encoders, heads
 from flava_plugin.types import Modality
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def objective_errors(recipe: Recipe) -> Iterator[str]:
     Yields:
         str: A line for each error.
     """
+    can_hide = hides_patches(recipe)
     for name, objective in recipe.objectives.items():
         try:
             builder = heads.get(objective.head.type)
@@ -39,6 +40,12 @@ def objective_errors(recipe: Recipe) -> Iterator[str]:
             continue  # an unknown name has its own line
         modality = objective.modality
         for field in sorted(_reads(objective)):
+            if field == "fused" and modality == "pair" and recipe.model.fused_encoder is None:
+                yield (
+                    f"objectives.{name}: head '{objective.head.type}' reads fused, and "
+                    "model.fused_encoder is null; name an encoder there, such as flava_fused, or "
+                    f"remove the objective with objectives.{name}=null"
+                )
             if modality in ONE_SIDED and field not in ONE_SIDED[modality]:
                 yield (
                     f"objectives.{name}: head '{objective.head.type}' reads {field}, which a batch "
@@ -48,6 +55,12 @@ def objective_errors(recipe: Recipe) -> Iterator[str]:
             yield (
                 f"objectives.{name}: head '{objective.head.type}' predicts the codes of patches; "
                 "set model.codebook, which makes them"
+            )
+        elif getattr(builder, "needs_codes", False) and not can_hide:
+            yield (
+                f"objectives.{name}: head '{objective.head.type}' predicts hidden patches, and "
+                f"model.image_encoder '{recipe.model.image_encoder.type}' can hide none; use "
+                f"flava_image, or remove the objective with objectives.{name}=null"
             )
 
 
@@ -146,6 +159,22 @@ def evaluation_errors(recipe: Recipe) -> Iterator[str]:
         if task not in section.tasks or not figure:
             known = ", ".join(section.tasks) or "none"
             yield f"evaluate.metric: '{section.metric}' is no task.figure; tasks: {known}"
+
+
+def hides_patches(recipe: Recipe) -> bool:
+    """Say whether the image encoder has a token for hidden patches; one that does not say has one.
+
+    Args:
+        recipe: A recipe without errors of form.
+
+    Returns:
+        False where no objective can hide patches from it.
+    """
+    try:
+        builder = encoders.get(recipe.model.image_encoder.type)
+    except ValueError:
+        return True  # an unknown name has its own line
+    return bool(getattr(builder, "hides_patches", True))
 
 
 def _torch_before(major: int, minor: int) -> str | None:

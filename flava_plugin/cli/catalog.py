@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 
 def add_commands(commands: Any) -> None:
@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
     ls.set_defaults(run=run_ls)
 
     show = commands.add_parser("show", help="a component's options, or a whole recipe, checked")
-    show.add_argument("name", help="a component, a built-in recipe or a YAML file")
+    show.add_argument("name", help="a component, a recipe, or tasks/NAME of the paper")
     show.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe")
     show.add_argument("--value", action="append", metavar="KEY",
                       help="only the value of a recipe's key, for scripts")  # fmt: skip
@@ -133,11 +133,19 @@ def run_show(arguments: argparse.Namespace) -> int:
         The exit code.
 
     Raises:
-        RecipeError: The recipe is refused, or a component is given overrides.
+        RecipeError: The recipe is refused, or a component is given overrides; or no such task.
     """
     from flava_plugin.recipe import RecipeError, load_recipe
     from flava_plugin.registry import REGISTRIES
 
+    if arguments.name == "tasks" or arguments.name.startswith("tasks/"):
+        from flava_plugin.cli.catalog_tasks import described
+
+        try:
+            print(described(arguments.name), end="")
+        except ValueError as error:
+            raise RecipeError([str(error)]) from error
+        return 0
     homes = [registry for registry in REGISTRIES.values() if arguments.name in registry.names()]
     if not homes:
         recipe = load_recipe(arguments.name, arguments.overrides, check_files=False)
@@ -160,6 +168,11 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 
 def _type_name(annotation: Any) -> str:
+    inner = get_args(annotation)
+    if get_origin(annotation) is Annotated:  # what else a number has to be is not its type
+        return _type_name(inner[0])
+    if get_origin(annotation) is dict:
+        return f"dict[{', '.join(map(_type_name, inner))}]"
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return name.replace("typing.", "")
 

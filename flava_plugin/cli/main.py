@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from flava_plugin.cli import (
+    balance,
     catalog,
     data,
     evaluate,
@@ -26,7 +27,7 @@ from flava_plugin.cli import (
 )
 
 GROUPS = (
-    *(catalog, train, evaluate, predict, export),
+    *(catalog, train, balance, evaluate, predict, export),
     *(submit, jobs, data, weights, plan, profile),
 )
 """What adds commands, in the order of the help."""

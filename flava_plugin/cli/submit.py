@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 DESCRIPTION = """\
@@ -12,7 +13,21 @@ Check a recipe and a cluster profile, and put the run into SLURM's queue (submit
 stands alone on the last line of stdout, all else goes to stderr, so that jobs can be chained:
   ID=$(flava submit RECIPE run_dir=runs/a --cluster X)
   flava submit runs/a --eval --cluster X --dependency afterok:$ID
+Or by one command, checked whole before anything is queued; a training after --then starts from the
+run before it, --eval without a run measures it, and options of the first job hold for the others:
+  flava submit RECIPE run_dir=runs/a --cluster X --then RECIPE2 run_dir=runs/b --then --eval
 """
+
+OF_EVALUATIONS = (
+    "split",
+    "tasks",
+    "checkpoint",
+    "weights",
+    "data",
+    "again",
+    "compare",
+    "no-report",
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -47,7 +62,15 @@ def add_commands(commands: Any) -> None:
     add("--split", metavar="X", help="split of every task's dataset")
     add("--tasks", metavar="A,B", help="only these tasks")
     add("--checkpoint", metavar="WHICH", help="latest, best or a number of steps")
+    add("--weights", choices=("auto", "ema", "raw"), help="as of flava eval")
+    add("--data", metavar="ROOT", help="the paper's tasks whose sets lie in this folder")
+    add("--again", action="store_true", help="the paper's tasks: measure anew")
+    add("--with", dest="finetuned", action="append", metavar="TASK=RUN", default=[],
+        help="the paper's table: figures of a fine-tuned run")  # fmt: skip
+    add("--compare", metavar="RUN2", help="print what the run has over RUN2")
     add("--no-report", action="store_true", help="write results.json only")
+    then = "then, when that has succeeded: RECIPE key=value or --eval, options; may stand again"
+    parser.add_argument("--then", nargs=argparse.REMAINDER, metavar="...", help=then)
     parser.set_defaults(run=run_submit)
 
 
@@ -112,18 +135,77 @@ def _flags(arguments: argparse.Namespace, wrong: list[str]) -> dict[str, Any]:
 
 
 def _evaluation(arguments: argparse.Namespace, wrong: list[str]) -> dict[str, Any] | None:
-    given = {"--split": arguments.split, "--tasks": arguments.tasks}
-    given |= {"--checkpoint": arguments.checkpoint, "--no-report": arguments.no_report}
+    from flava_plugin.launch.measuring import task_names
+
+    given = {f"--{name}": getattr(arguments, name.replace("-", "_")) for name in OF_EVALUATIONS}
+    given["--with"] = arguments.finetuned
     if not arguments.evaluate:
         wrong += [f"{flag}: belongs to an evaluation; add --eval" for flag in given if given[flag]]
         return None
-    tasks = tuple(name.strip() for name in (arguments.tasks or "").split(",") if name.strip())
+    runs = [
+        str(_absolute(word)) if Path(word).is_dir() else f"{task}{equals}{_absolute(run)}"
+        for word in arguments.finetuned
+        for task, equals, run in [word.partition("=")]
+    ]
     return {
         "split": arguments.split,
-        "tasks": tasks or None,
+        "tasks": task_names(arguments.tasks),
         "which": arguments.checkpoint or "latest",
         "report": not arguments.no_report,
+        "weights": arguments.weights or "auto",
+        "data": _absolute(arguments.data),
+        "again": arguments.again,
+        "finetuned": tuple(runs),
+        "compare": _absolute(arguments.compare),
     }
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
+
+
+def _requests(arguments: argparse.Namespace) -> list[Any]:
+    """What was asked for, job by job; options of the first hold for all that do not say them."""
+    from flava_plugin.cli.main import parse
+    from flava_plugin.launch.cluster import FLAGS
+    from flava_plugin.launch.submission import Request
+
+    links, words = [arguments], list[list[str]]()
+    for word in ["--then", *arguments.then] if arguments.then is not None else []:
+        if word == "--then":
+            words.append([])
+        else:
+            words[-1].append(word)
+    for job in words:
+        # only what follows --then may leave its recipe out: that is the run before
+        nameless = not job or job[0].startswith("-")
+        links.append(parse(["submit", *([""] if nameless else []), *job]))
+    requests = []
+    for link in links:
+        for name in (*FLAGS, "cluster", "job_dir"):
+            if getattr(link, name) is None:
+                setattr(link, name, getattr(arguments, name))
+        wrong: list[str] = []
+        flags, evaluation = _flags(link, wrong), _evaluation(link, wrong)
+        requests.append(
+            Request(
+                name=link.recipe,
+                overrides=tuple(link.overrides),
+                cluster=link.cluster,
+                flags=flags,
+                executor=arguments.executor,
+                job_name=link.job_name,
+                job_dir=link.job_dir,
+                dependency=link.dependency,
+                axes=tuple(link.sweep),
+                evaluate=evaluation,
+                force=arguments.force or link.force,
+                dry_run=arguments.dry_run or link.dry_run,
+                command=shlex.join(["flava", *sys.argv[1:]]),
+                wrong=tuple(wrong),
+            )
+        )
+    return requests
 
 
 def run_submit(arguments: argparse.Namespace) -> int:
@@ -133,54 +215,45 @@ def run_submit(arguments: argparse.Namespace) -> int:
         arguments: As ``add_commands`` declares them.
 
     Returns:
-        The exit code; of a job on this machine, the job's.
+        The exit code; of jobs on this machine, that of the first which failed.
 
     Raises:
         RecipeError: The recipe, the profile or a flag is refused; nothing was submitted.
     """
     from flava_plugin.launch import executors, run
-    from flava_plugin.launch.submission import Request, prepare
+    from flava_plugin.launch.chain import prepare_chain
     from flava_plugin.recipe import RecipeError
 
-    wrong: list[str] = []
-    flags, evaluation = _flags(arguments, wrong), _evaluation(arguments, wrong)
-    request = Request(
-        name=arguments.recipe,
-        overrides=tuple(arguments.overrides),
-        cluster=arguments.cluster,
-        flags=flags,
-        executor=arguments.executor,
-        job_name=arguments.job_name,
-        job_dir=arguments.job_dir,
-        dependency=arguments.dependency,
-        axes=tuple(arguments.sweep),
-        evaluate=evaluation,
-        force=arguments.force,
-        dry_run=arguments.dry_run,
-        command=shlex.join(["flava", *sys.argv[1:]]),
-        wrong=tuple(wrong),
-    )
-    prepared = prepare(request)
-    for check in prepared.checks:
-        if arguments.dry_run or check.verdict == "warning":
-            print(check.line, file=sys.stderr)
-    if prepared.refusals:
-        raise RecipeError(prepared.refusals)
+    requests = _requests(arguments)
+    chain, dry_run = prepare_chain(requests), any(request.dry_run for request in requests)
+    refusals = list[str]()
+    for place, prepared in enumerate(chain, 1):
+        where = f"[job {place}] " if len(chain) > 1 else ""
+        for check in prepared.checks:
+            if dry_run or check.verdict == "warning":
+                print(f"{where}{check.line}", file=sys.stderr)
+        refusals += [f"{where}{line}" for line in prepared.refusals]
+    if refusals:
+        raise RecipeError(refusals)
     on_slurm = arguments.executor == "slurm"
-    if arguments.dry_run:
-        print(run.batch_script(prepared) if on_slurm else "no batch script: this machine runs it")
+    if dry_run:
+        scripts = "\n".join(run.batch_scripts(chain)) if on_slurm else ""
+        print(scripts or "no batch script: this machine runs it")
         return 0
     if not on_slurm:
-        return run.run_here(prepared)
+        return next((code for prepared in chain if (code := run.run_here(prepared))), 0)
+    job = ""
     try:
-        job = run.submit(prepared)
+        for prepared, job in run.submit_chain(chain):
+            base = shlex.quote(str(prepared.base))
+            count = f" ({len(prepared.elements)} elements)" if len(prepared.elements) > 1 else ""
+            number = f" {job}" if len(chain) > 1 else ""
+            see = f"flava jobs {base}; flava logs {base} --follow"
+            print(f"submitted{number}{count}; to see: {see}", file=sys.stderr)
     except executors.SubmitError as error:
         print(f"flava submit: {error}", file=sys.stderr)
+        if job:
+            print(f"the jobs before it are queued; scancel {job} ends the last", file=sys.stderr)
         return 1
-    base = shlex.quote(str(prepared.base))
-    count = f" ({len(prepared.elements)} elements)" if len(prepared.elements) > 1 else ""
-    print(
-        f"submitted{count}; to see: flava jobs {base}; flava logs {base} --follow", file=sys.stderr
-    )
     print(job)
     return 0

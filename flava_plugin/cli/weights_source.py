@@ -164,6 +164,8 @@ def settings_of(recipe: Any, path: Path) -> Settings:
     """
     try:
         model = recipe["model"]
+        if model["fused_encoder"] is None:
+            raise ValueError("model.fused_encoder is null: a dual encoder, which neither peer has")
         heads = tuple(
             int(model[name]["heads"]) for name in ("image_encoder", "text_encoder", "fused_encoder")
         )

@@ -261,15 +261,10 @@ class Classifier(nn.Module):
         dropout: Annotated[Float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__()
-        if num_classes is None:
-            raise ValueError(
-                "num_classes is null, which is counted where the data is at hand ('flava train'); "
-                "set it"
-            )
         self.reads = reads
         self.needs = frozenset({f"{reads}.cls"})
         width = {"image": widths.image, "text": widths.text, "fused": widths.fused}[reads]
-        self.classifier = MLP(width, num_classes, hidden, dropout)
+        self.classifier = MLP(width, known_classes(num_classes), hidden, dropout)
 
     def forward(self, features: Features, batch: Batch) -> Tensor:
         """Classify every row.
@@ -282,3 +277,23 @@ class Classifier(nn.Module):
             (B, C) logits.
         """
         return cast(Tensor, self.classifier(getattr(features, self.reads)[:, 0].clone()))
+
+
+def known_classes(num_classes: int | None) -> int:
+    """Refuse a number of classes that nobody has counted.
+
+    Args:
+        num_classes: The option of a head.
+
+    Returns:
+        It.
+
+    Raises:
+        ValueError: It is null.
+    """
+    if num_classes is None:
+        raise ValueError(
+            "num_classes is null, which is counted where the data is at hand ('flava train'); "
+            "set it"
+        )
+    return num_classes

@@ -1,7 +1,7 @@
 """Features of a frozen model over a dataset, computed once and kept on disk.
 
 A file is named by what the features are a function of: the weights, how pictures and texts become
-tensors, the dataset as the recipe names it, its length, and the content of a few of its samples.
+tensors, the dataset as the recipe names it, and its samples, as far as ``content`` sees them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from flava_plugin import durable
-from flava_plugin.evaluate.samples import batches, keyed
+from flava_plugin.evaluate.content import content_of
+from flava_plugin.evaluate.samples import batches, decoded
+from flava_plugin.evaluate.sharing import first, share
 from flava_plugin.schema import Component
 from flava_plugin.types import Modality, Sample
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 Reads = Literal["image", "text", "fused"]
 MODALITY: dict[Reads, Modality] = {"image": "image", "text": "text", "fused": "pair"}
-
-LOOKED_AT = 8
-"""Samples, spread over the dataset, whose content goes into its fingerprint."""
 
 
 def cached_features(
@@ -50,22 +48,33 @@ def cached_features(
         cache: Folder of kept features; None keeps none.
 
     Returns:
-        (N, D) float and (N,) long.
+        (N, D) float and (N,) long; of several ranks the first has them, the others have no row.
 
     Raises:
         ValueError: A sample has no such label.
     """
     if cache is None:
         return compute(flava, dataset, label, reads)
-    cache.mkdir(parents=True, exist_ok=True)
-    path = cache / f"{fingerprint(flava, dataset, spec, label, reads)}.safetensors"
-    if path.is_file():
-        try:
-            kept = load_file(path)
-            return torch.from_numpy(kept["features"]), torch.from_numpy(kept["labels"])
-        except Exception:  # whatever a damaged file raises: it is computed anew
-            path.unlink()
+    there = list[tuple[Tensor, Tensor]]()
+
+    def look() -> Path | None:
+        cache.mkdir(parents=True, exist_ok=True)
+        path = cache / f"{fingerprint(flava, dataset, spec, label, reads)}.safetensors"
+        if path.is_file():
+            try:
+                kept = load_file(path)
+                there.append((torch.from_numpy(kept["features"]), torch.from_numpy(kept["labels"])))
+                return None
+            except Exception:  # whatever a damaged file raises: it is computed anew
+                path.unlink()
+        return path
+
+    path = first(flava, look)  # ranks may see a shared folder at different times
+    if path is None:
+        return there[0] if there else (torch.zeros(0, 0), torch.zeros(0, dtype=torch.long))
     features, labels = compute(flava, dataset, label, reads)
+    if flava.ranks.rank:
+        return features, labels
     temporary = path.with_name(f"{durable.TEMPORARY}{path.name}-{os.getpid()}")
     save_file({"features": features.numpy(), "labels": labels.numpy()}, temporary)
     durable.sync(temporary)
@@ -84,22 +93,32 @@ def compute(flava: Flava, dataset: Any, label: str, reads: Reads) -> tuple[Tenso
         reads: The encoder.
 
     Returns:
-        (N, D) float and (N,) long.
+        (N, D) float and (N,) long; of several ranks the first has them, the others have no row.
 
     Raises:
-        ValueError: A sample has no such label, or there is no sample.
+        ValueError: A sample has no such label or no picture that can be read, or there is none.
     """
-    names = list(getattr(dataset, "class_names", ()))
-    features: list[Tensor] = []
-    labels: list[int] = []
-    rows = tqdm(keyed(dataset), total=len(dataset), unit="row", leave=False, disable=None)
-    for group in batches(rows, flava.batch_size):
-        samples = [sample for _, sample in group]
-        batch = flava.batch(samples, MODALITY[reads])
-        features.append(flava.features(batch, f"{reads}.cls")[:, 0].float().cpu().clone())
-        labels += [class_of(sample, key.index, label, names) for key, sample in group]
-    if not features:
+    if not len(dataset):
         raise ValueError("linear_probe: the dataset is empty; check its path and split")
+    names = list(getattr(dataset, "class_names", ()))
+
+    def read(rows: list[int]) -> tuple[Tensor, list[int]]:
+        group = list(decoded(dataset, rows))
+        batch = flava.batch([sample for _, sample in group], MODALITY[reads])
+        states = flava.features(batch, f"{reads}.cls")[:, 0].float().cpu().clone()
+        return states, [class_of(sample, key.index, label, names) for key, sample in group]
+
+    features, labels = list[Tensor](), list[int]()
+    writes = flava.ranks.rank == 0
+    shown = None if writes else True  # None: on a terminal
+    with tqdm(total=len(dataset), unit="row", leave=False, disable=shown) as bar:
+        for states, classes in share(flava, batches(range(len(dataset)), flava.batch_size), read):
+            bar.update(len(classes))
+            if writes:
+                features.append(states)
+                labels += classes
+    if not writes:
+        return torch.zeros(0, 0), torch.zeros(0, dtype=torch.long)
     return torch.cat(features), torch.tensor(labels)
 
 
@@ -149,13 +168,8 @@ def fingerprint(flava: Flava, dataset: Any, spec: Component, label: str, reads: 
     data = flava.recipe.data
     settings = [data.image, data.text, data.tokenizer, spec]
     digest.update(json.dumps([s.model_dump(mode="json") for s in settings]).encode())
-    digest.update(f"{label} {reads} {len(dataset)} {flava.recipe.model.padding}".encode())
-    for index in sorted({round(i * (len(dataset) - 1) / LOOKED_AT) for i in range(LOOKED_AT + 1)}):
-        sample = dataset.read(index)
-        said = (sample.text, sample.second_text, sample.extra.get(label))
-        digest.update(f"{index} {said!r}".encode())
-        if sample.image is not None:
-            digest.update(np.asarray(sample.image.convert("RGB")).tobytes())
+    digest.update(f"{label} {reads} {flava.recipe.model.padding}".encode())
+    digest.update(content_of(dataset).encode())
     for name, value in sorted(flava.learner.backbone.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -14,9 +14,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from flava_plugin.evaluate import answering, streaming
+from flava_plugin.evaluate.abilities import check_objective
 from flava_plugin.evaluate.index import Index, build_index
 from flava_plugin.evaluate.inputs import Picture, make_batch, picture, refuse_single
 from flava_plugin.evaluate.samples import batches
+from flava_plugin.evaluate.sharing import ALONE, Ranks, share
+from flava_plugin.model.backbone import fused_encoder_of
 from flava_plugin.model.learner import Learner
 from flava_plugin.recipe import Recipe
 from flava_plugin.types import Batch, Key, Modality, Sample
@@ -31,12 +34,16 @@ class Flava:
     Every method runs without gradients, in fp32, in batches of ``batch_size``, with dropout off,
     and leaves the learner's training mode as it was. What it returns lies on the CPU.
 
+    Ranks that measure together hold one each and make the same calls: the encode methods compute
+    each batch on one rank and return all, the others compute on every rank (``sharing``).
+
     Args:
         learner: Backbone, heads and losses.
         tokenizer: The tokenizer it was trained with.
         recipe: The recipe it was trained with.
         device: Where the learner is.
         batch_size: Rows at a time.
+        ranks: This process among those that measure together.
     """
 
     def __init__(
@@ -47,12 +54,14 @@ class Flava:
         device: str | torch.device,
         *,
         batch_size: int = 64,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.learner = learner
         self.tokenizer = tokenizer
         self.recipe = recipe
         self.device = torch.device(device)
         self.batch_size = batch_size
+        self.ranks = ranks
 
     @property
     def objectives(self) -> list[str]:
@@ -87,12 +96,11 @@ class Flava:
             (N, E) float, L2-normalised.
         """
 
-        def embed(batch: Batch) -> Tensor:
-            return normalize(self.features(batch, "image_projected").float(), dim=-1)
+        def pictured(image: Picture | None) -> Sample:
+            return Sample(image=picture(image))
 
         refuse_single(images)
-        samples = [Sample(image=picture(image)) for image in images]
-        return self._map(samples, "image", embed, self.width)
+        return self._map(images, pictured, "image", "image_projected")
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Embed texts.
@@ -103,12 +111,8 @@ class Flava:
         Returns:
             (N, E) float, L2-normalised.
         """
-
-        def embed(batch: Batch) -> Tensor:
-            return normalize(self.features(batch, "text_projected").float(), dim=-1)
-
         refuse_single(texts)
-        return self._map([Sample(text=text) for text in texts], "text", embed, self.width)
+        return self._map(texts, lambda each: Sample(text=each), "text", "text_projected")
 
     def encode_pair(self, images: Sequence[Picture], texts: Sequence[str]) -> Tensor:
         """Fuse each picture with its text.
@@ -121,7 +125,7 @@ class Flava:
             (N, D) float, the multimodal encoder's [CLS].
 
         Raises:
-            ValueError: The numbers of pictures and texts differ.
+            ValueError: The numbers of pictures and texts differ, or nothing fuses them.
         """
         refuse_single(images)
         refuse_single(texts)
@@ -130,13 +134,12 @@ class Flava:
                 f"encode_pair takes a text for each picture, not {len(texts)} for {len(images)}"
             )
 
-        def fuse(batch: Batch) -> Tensor:
-            return self.features(batch, "fused.cls")[:, 0].float()
+        def paired(pair: tuple[Picture, str]) -> Sample:
+            return Sample(image=picture(pair[0]), text=pair[1])
 
-        pairs = zip(images, texts, strict=True)
-        samples = [Sample(image=picture(image), text=text) for image, text in pairs]
-        width = cast(int, self.learner.backbone.mm_encoder.width)
-        return self._map(samples, "pair", fuse, width)
+        width = cast(int, fused_encoder_of(self.learner.backbone).width)
+        pairs = list(zip(images, texts, strict=True))
+        return self._map(pairs, paired, "pair", "fused.cls", width)
 
     def score(self, images: Sequence[Picture], texts: Sequence[str]) -> Tensor:
         """Score every picture against every text.
@@ -255,14 +258,9 @@ class Flava:
             batch: Of the head's modality, on the learner's device.
 
         Returns:
-            What the head returns.
-
-        Raises:
-            ValueError: The recipe has no such objective.
+            What the head returns; an objective that is not there is refused.
         """
-        if objective not in self.objectives:
-            known = ", ".join(self.objectives)
-            raise ValueError(f"no objective '{objective}' in this run's recipe; it has {known}")
+        check_objective(objective, self.objectives)
         with self.evaluating():
             return self.learner.predict(batch, [objective])[1][objective]
 
@@ -279,14 +277,17 @@ class Flava:
 
     def _map(
         self,
-        samples: Sequence[Sample],
+        items: Sequence[Any],
+        sample: Callable[[Any], Sample],
         modality: Modality,
-        function: Callable[[Batch], Tensor],
-        width: int,
+        field: str,
+        width: int | None = None,
     ) -> Tensor:
-        with self.evaluating():
-            parts = [
-                function(self.batch(group, modality)).cpu()
-                for group in batches(samples, self.batch_size)
-            ]
-        return torch.cat(parts) if parts else torch.zeros(0, width)
+        def work(group: Sequence[Any]) -> Tensor:
+            with self.evaluating():
+                found = self.features(self.batch(list(map(sample, group)), modality), field).float()
+                found = found[:, 0] if field == "fused.cls" else normalize(found, dim=-1)
+                return found.cpu()
+
+        parts = list(share(self, batches(items, self.batch_size), work))
+        return torch.cat(parts) if parts else torch.zeros(0, width or self.width)

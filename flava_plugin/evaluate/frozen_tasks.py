@@ -15,6 +15,9 @@ FROZEN = tuple(name for name, task in TASKS.items() if task.kind != "finetuned")
 _AT_ITS_FOLDER = frozenset({"imagenet", "ucf101_frames"})
 """Builders that take the set's own folder; the others take the root above it."""
 
+_NO_FAULTS = frozenset({"other split", "further caption", "empty line"})
+"""What is left out of a set that is whole."""
+
 
 def wanted(task: PaperTask, root: Path) -> list[Path]:
     """Say what has to be under the data root for a task.
@@ -92,3 +95,33 @@ def build(task: PaperTask, root: Path, cache: Path) -> Evaluator:
             options["split"] = "val"
     name = "retrieval" if task.kind == "retrieval" else "linear_probe"
     return cast(Evaluator, registry.evaluators.build(name, **options))
+
+
+def datasets_of(evaluator: Any) -> tuple[Any, ...]:
+    """Give what a frozen task's figures are a function of besides the model.
+
+    Args:
+        evaluator: What ``build`` returned.
+
+    Returns:
+        The opened datasets: of a probe the one fitted to and the one measured on.
+    """
+    return getattr(evaluator, "datasets", None) or (evaluator.dataset,)
+
+
+def remarks(evaluator: Any) -> str:
+    """Say what a reader of a task's figures has to know about its data.
+
+    Args:
+        evaluator: What ``build`` returned.
+
+    Returns:
+        How the set was divided, and what could not be used of it; or an empty string.
+    """
+    said = [str(getattr(evaluator, "about", ""))]
+    for dataset in datasets_of(evaluator):
+        dropped = getattr(dataset, "coverage", {}).get("dropped", {})
+        faults = [f"{n} x {reason}" for reason, n in dropped.items() if reason not in _NO_FAULTS]
+        if faults:
+            said.append(f"{len(dataset)} samples, left out {', '.join(faults)}")
+    return "; ".join(filter(None, said))

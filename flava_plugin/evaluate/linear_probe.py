@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ from flava_plugin.evaluate.features_cache import Reads, cached_features
 from flava_plugin.evaluate.logistic import Labels, Matrix, choose_and_fit
 from flava_plugin.evaluate.metrics import measure
 from flava_plugin.evaluate.samples import open_dataset
+from flava_plugin.evaluate.sharing import first
 from flava_plugin.schema import Component, DatasetSpec, Positive, Share
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ def linear_probe(
         label: Name of the class in ``Sample.extra``.
         metric: ``accuracy`` or ``mean_per_class``.
         reads: The encoder whose [CLS] is read: ``image``, ``text`` or ``fused``.
-        held_out: Share of each class's training samples that lambda is chosen on; they are fitted
-            to afterwards.
+        held_out: Share of each class's training samples that lambda is chosen on, where the dataset
+            has no published validation part (its ``validation``); they are fitted to afterwards.
         seed: Decides which they are.
         iterations: Most of L-BFGS.
         cache: Folder of kept features; null keeps none.
@@ -120,6 +122,11 @@ class LinearProbe:
         """What a reader of the figures has to know about the split, or an empty string."""
         return str(getattr(self.test[0], "about", ""))
 
+    @property
+    def datasets(self) -> tuple[Any, Any]:
+        """What the figures are a function of besides the model: fitted to, measured on."""
+        return self.train[0], self.test[0]
+
     def __call__(self, flava: Flava) -> dict[str, float | int]:
         """Fit and measure.
 
@@ -132,11 +139,12 @@ class LinearProbe:
         """
         fitted, classes = self._features(flava, self.train)
         asked, truth = self._features(flava, self.test)
-        return probe(
-            (fitted, classes), (asked, truth), metric=self.metric, held_out=self.held_out,
-            seed=self.seed, iterations=self.iterations,
-            names=len(getattr(self.train[0], "class_names", ())),
+        fit = partial(
+            probe, (fitted, classes), (asked, truth), metric=self.metric, held_out=self.held_out,
+            validation=getattr(self.train[0], "validation", None), seed=self.seed,
+            iterations=self.iterations, names=len(getattr(self.train[0], "class_names", ())),
         )  # fmt: skip
+        return first(flava, fit)
 
     def _features(self, flava: Flava, source: tuple[Any, Component]) -> tuple[Matrix, Labels]:
         features, labels = cached_features(
@@ -151,6 +159,7 @@ def probe(
     *,
     metric: str = "accuracy",
     held_out: float = 0.2,
+    validation: NDArray[np.bool_] | None = None,
     seed: int = 0,
     iterations: int = 1000,
     names: int = 0,
@@ -162,19 +171,28 @@ def probe(
         test: The same of the samples to measure on.
         metric: ``accuracy`` or ``mean_per_class``.
         held_out: Share of each class's rows that lambda is chosen on.
+        validation: (N,) the rows that it is chosen on instead; None takes that share.
         seed: Decides which they are.
         iterations: Most of L-BFGS.
         names: Number of classes by name, or 0.
 
     Returns:
         As ``LinearProbe`` says.
+
+    Raises:
+        ValueError: There is no row to choose lambda on, or there are fewer than two classes.
     """
     count = max(names, int(train[1].max()) + 1, int(test[1].max()) + 1)
 
     def score(logits: Matrix, labels: Labels) -> float:
         return measure(metric, "class", torch.from_numpy(logits), torch.from_numpy(labels))
 
-    chosen = stratified(train[1], held_out, seed)
+    chosen = stratified(train[1], held_out, seed) if validation is None else validation
+    if not chosen.any():
+        raise ValueError(
+            f"linear_probe: {len(chosen)} rows, each of another class, leave none to choose lambda "
+            "on; fit to more"
+        )
     kept, left = (train[0][~chosen], train[1][~chosen]), (train[0][chosen], train[1][chosen])
     fitted = choose_and_fit(kept, left, score, classes=count, iterations=iterations)
     frequent = Counter(test[1].tolist()).most_common(1)[0][1] / len(test[1])

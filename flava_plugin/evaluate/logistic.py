@@ -1,8 +1,12 @@
 """The one door to scikit-learn: logistic regression with its strength chosen on held-out rows.
 
-The sweep is CLIP's (Radford et al. 2021, appendix A.3): lambda from 1e-6 to 1e6, first at every
-second power of ten, then the step around the best one halved until there are eight steps in a power
-of ten. FLAVA's probes take the same range (section 4: L-BFGS, 1000 iterations).
+The sweep is CLIP's (Radford et al. 2021, arXiv 2103.00020, appendix A.3): of the 96 logarithmic
+steps of lambda from 1e-6 to 1e6, a parametric binary search tries 1e-6, 1e-4, 1e-2, 1, 1e2, 1e4 and
+1e6, then halves the interval around the peak until there are eight steps in a power of ten. Lambda
+is chosen on a validation split, which is joined to train for the last fit. What the paper does not
+say is scikit-learn's default (openai/CLIP issue 39), and lambda is the inverse of its C. FLAVA's
+probes take the same range (section 4: L-BFGS, 1000 iterations). Neither says which of equal scores
+is taken: here the strongest lambda.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from flava_plugin.evaluate.exhibits import Exhibit
 from flava_plugin.evaluate.masked_exhibits import patch_exhibit, word_exhibit
-from flava_plugin.evaluate.samples import batches, keyed, open_dataset
+from flava_plugin.evaluate.samples import batches, decoded, keyed, open_dataset, rows_of
+from flava_plugin.evaluate.sharing import share
+from flava_plugin.model.backbone import LackingError
 from flava_plugin.schema import DatasetSpec
 from flava_plugin.types import Batch, Dataset, Modality
 
@@ -90,15 +92,34 @@ class MaskedTokens:
         Returns:
             Each figure, and beside it ``<figure>_majority``: the share of the most frequent label
             among those that were evaluated.
+
+        Raises:
+            LackingError: The model was trained on none of these objectives.
         """
         fills = [fill for fill in self.fills if fill.objective in flava.objectives]
+        if not fills:
+            wanted = ", ".join(fill.objective for fill in self.fills if fill.objective)
+            known = ", ".join(flava.objectives)
+            raise LackingError(
+                f"this model predicts nothing hidden: none of {wanted}; it has {known}"
+            )
         right = {fill.figure: 0 for fill in fills}
         labels: dict[str, list[Tensor]] = {fill.figure: [] for fill in fills}
-        for batch in self._batches(flava):
+
+        def filled(rows: list[int]) -> list[tuple[int, Tensor]]:
+            keys, group = zip(*decoded(self.dataset, rows), strict=True)
+            batch = flava.batch(group, "pair", keys=keys)
+            found = []
             for fill in fills:
                 guesses, truth = guess(flava, fill.objective, only(batch, fill.modality))
-                right[fill.figure] += int((guesses == truth).sum())
-                labels[fill.figure].append(truth.cpu())
+                found.append((int((guesses == truth).sum()), truth.cpu()))
+            return found
+
+        groups = batches(rows_of(self.dataset, self.count), flava.batch_size)
+        for found in share(flava, groups, filled):
+            for fill, (hits, truth) in zip(fills, found, strict=True):
+                right[fill.figure] += hits
+                labels[fill.figure].append(truth)
         figures: dict[str, float | int] = {}
         for fill in fills:
             truth = torch.cat(labels[fill.figure])
@@ -122,11 +143,6 @@ class MaskedTokens:
                 make = word_exhibit if fill.figure == "words" else patch_exhibit
                 shown.append(make(flava, fill.objective, list(keyed(self.dataset, 6))))
         return shown
-
-    def _batches(self, flava: Flava) -> Iterator[Batch]:
-        for group in batches(keyed(self.dataset, self.count), flava.batch_size):
-            keys = [key for key, _ in group]
-            yield flava.batch([sample for _, sample in group], "pair", keys=keys)
 
 
 def only(batch: Batch, modality: Modality) -> Batch:

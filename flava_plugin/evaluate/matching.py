@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from flava_plugin.evaluate.abilities import check_objective
 from flava_plugin.evaluate.exhibits import Cell, Exhibit
 from flava_plugin.evaluate.samples import batches, open_dataset
+from flava_plugin.evaluate.sharing import share
 from flava_plugin.schema import DatasetSpec
 from flava_plugin.types import Dataset, Key, Sample
 
@@ -107,21 +109,26 @@ class Matching:
         Raises:
             ValueError: The dataset holds no pair.
         """
+        check_objective(self.objective, flava.objectives)
         right: dict[str, list[bool]] = {}
         uncorrected = []
         correction = self._correction(flava)
-        for trials in batches(self.trials(), flava.batch_size):
-            for trial, odds in zip(trials, self._log_odds(flava, trials), strict=True):
-                kind = "near_misses" if trial.hard else "other_captions"
-                kind = "matched_pairs" if trial.matched else kind
-                right.setdefault(kind, []).append((odds + correction > 0) == trial.matched)
-                uncorrected.append((odds > 0) == trial.matched)
+
+        def judge(trials: list[Trial]) -> list[tuple[bool, bool, float]]:
+            odds = self._log_odds(flava, trials)
+            return [(t.matched, t.hard, each) for t, each in zip(trials, odds, strict=True)]
+
+        for judged in share(flava, batches(self.trials(), flava.batch_size), judge):
+            for matched, hard, odds in judged:
+                kind = "matched_pairs" if matched else "near_misses" if hard else "other_captions"
+                right.setdefault(kind, []).append((odds + correction > 0) == matched)
+                uncorrected.append((odds > 0) == matched)
         if not uncorrected:
             raise ValueError("matching: the dataset holds no pair of picture and caption")
-        share = len(right["matched_pairs"]) / len(uncorrected)
+        matching_share = len(right["matched_pairs"]) / len(uncorrected)
         figures: dict[str, float | int] = {
             "accuracy": sum(map(sum, right.values())) / len(uncorrected),
-            "majority": max(share, 1 - share),
+            "majority": max(matching_share, 1 - matching_share),
             "uncorrected": sum(uncorrected) / len(uncorrected),
         }
         for kind in ("matched_pairs", "near_misses", "other_captions"):

@@ -105,24 +105,27 @@ def _build(name: str, kind: Kind, classes: int) -> Any:
         raise ValueError(
             "metrics come from torchmetrics; install it: pip install 'flava-plugin[eval]'"
         ) from error
+    # Every rank is fed everything here; left alone, compute would wait for the other ranks and
+    # count their rows again.
+    alone: dict[str, Any] = {"sync_on_compute": False}
     if kind == "regression":
-        return tm.PearsonCorrCoef() if name == "pearson" else tm.SpearmanCorrCoef()
+        return tm.PearsonCorrCoef(**alone) if name == "pearson" else tm.SpearmanCorrCoef(**alone)
     if kind == "multilabel":
         if name == "accuracy":  # of the single decisions, as torchmetrics' micro average
-            return tm.classification.MultilabelAccuracy(classes, average="micro")
+            return tm.classification.MultilabelAccuracy(classes, average="micro", **alone)
         if name == "f1":
-            return tm.classification.MultilabelF1Score(classes, average="micro")
-        return tm.classification.MultilabelAUROC(classes, average="macro")
+            return tm.classification.MultilabelF1Score(classes, average="micro", **alone)
+        return tm.classification.MultilabelAUROC(classes, average="macro", **alone)
     if name == "accuracy":
         # its default is the mean over classes
-        return tm.classification.MulticlassAccuracy(classes, average="micro")
+        return tm.classification.MulticlassAccuracy(classes, average="micro", **alone)
     if name == "mean_per_class":
-        return tm.classification.MulticlassStatScores(classes, average=None)
+        return tm.classification.MulticlassStatScores(classes, average=None, **alone)
     if name == "matthews":
-        return tm.classification.MulticlassMatthewsCorrCoef(classes)
+        return tm.classification.MulticlassMatthewsCorrCoef(classes, **alone)
     if name == "f1":
-        return tm.classification.BinaryF1Score()
-    return tm.classification.BinaryAUROC()
+        return tm.classification.BinaryF1Score(**alone)
+    return tm.classification.BinaryAUROC(**alone)
 
 
 def measure(name: str, kind: Kind, predictions: Tensor, labels: Tensor) -> float:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from tqdm import tqdm
 
 from flava_plugin import durable
+from flava_plugin.data.damage import raise_of_the_machine
 from flava_plugin.evaluate.agreement import weights_of
 from flava_plugin.evaluate.averages import averages
-from flava_plugin.evaluate.frozen_tasks import FROZEN, build, missing
+from flava_plugin.evaluate.content import content_of
+from flava_plugin.evaluate.frozen_tasks import FROZEN, build, datasets_of, missing, remarks
 from flava_plugin.evaluate.inference import load
 from flava_plugin.evaluate.paper_tasks import TASKS, paper_column
+from flava_plugin.evaluate.sharing import ALONE, Ranks, first
 
 PAPER_RESULTS = "paper_tasks.json"
 
@@ -27,11 +32,14 @@ def evaluate_paper(
     checkpoint: str = "latest",
     again: bool = False,
     weights: Literal["auto", "ema", "raw"] = "auto",
+    device: str = "auto",
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Measure a run on the paper's tasks whose data is there.
 
     Each task's figures are written as soon as they are known, to ``paper/NAME.json`` of the run,
-    and are taken from there the next time, if the weights and the data root are the same.
+    and are taken from there the next time, if the weights, the data root and the samples are the
+    same, as far as ``content`` sees samples. A set that is damaged does not end the others.
 
     Args:
         run_dir: Folder of the run.
@@ -40,6 +48,8 @@ def evaluate_paper(
         checkpoint: ``latest``, ``best`` or a number of steps.
         again: Whether to measure anew what is known.
         weights: As for ``inference.load``.
+        device: As for ``inference.load``.
+        ranks: This process among those that measure together; the first one writes.
 
     Returns:
         What ``paper_tasks.json`` of the run holds: ``tasks``, figures as shares by task;
@@ -62,35 +72,44 @@ def evaluate_paper(
     left_out: dict[str, str] = {}
     notes: dict[str, str] = {}
     flava = None
-    with tqdm(names or FROZEN, unit="task", leave=False, disable=None) as progress:
+    place = SimpleNamespace(ranks=ranks)  # there is no model yet where all is known
+    shown = True if ranks.rank else None  # None: on a terminal
+    with tqdm(names or FROZEN, unit="task", leave=False, disable=shown) as progress:
         for name in progress:
             progress.set_description(f"evaluate {name}")
             task = TASKS[name]
-            kept = None if again else _kept(folder / f"{name}.json", mark)
-            if kept is not None:
-                found[name], notes[name] = kept
-            elif task.kind == "finetuned":
+            if task.kind == "finetuned":
                 left_out[name] = f"needs a run of its own: flava train {task.recipe}"
-            elif lacking := missing(task, root):
+                continue
+            if lacking := missing(task, root):
                 left_out[name] = "no " + " and no ".join(map(str, lacking))
-            else:
-                flava = flava or load(run_dir, checkpoint, weights=weights)
-                try:
-                    evaluator = build(task, root, run_dir / "features")
-                    figures = evaluator(flava)
-                except ValueError as refused:  # damaged data, which the others do not suffer from
-                    left_out[name] = str(refused)
-                    continue
-                found[name], notes[name] = figures, str(getattr(evaluator, "about", ""))
-                text = (
-                    json.dumps({**mark, "figures": figures, "about": notes[name]}, indent=2) + "\n"
-                )
-                durable.write_text(folder / f"{name}.json", text)
+                continue
+            try:
+                evaluator, path = build(task, root, run_dir / "features"), folder / f"{name}.json"
+                state = first(place, partial(_state, evaluator, mark))
+                kept = None if again else first(place, partial(_kept, path, state))
+                if kept is None:
+                    flava = flava or load(run_dir, checkpoint, device, weights=weights)
+                    flava.ranks = ranks
+                    kept = evaluator(flava), remarks(evaluator)
+                    facts = {**state, "figures": kept[0], "about": kept[1]}
+                    if ranks.rank == 0:
+                        durable.write_text(path, json.dumps(facts, indent=2) + "\n")
+            except (ValueError, OSError) as refused:  # damaged data; the others do not suffer
+                raise_of_the_machine(refused)
+                left_out[name] = str(refused)
+                continue
+            found[name], notes[name] = kept
     means = averages(per_cent(found))
     results: dict[str, Any] = {"tasks": found, "not_run": left_out, "averages": means, **mark}
     results["notes"] = {name: note for name, note in notes.items() if note}
-    durable.write_text(run_dir / PAPER_RESULTS, json.dumps(results, indent=2) + "\n")
+    if ranks.rank == 0:
+        durable.write_text(run_dir / PAPER_RESULTS, json.dumps(results, indent=2) + "\n")
     return results
+
+
+def _state(evaluator: Any, mark: Mapping[str, str]) -> dict[str, str]:
+    return {**mark, "samples": " ".join(map(content_of, datasets_of(evaluator)))}
 
 
 def _kept(path: Path, mark: dict[str, str]) -> tuple[dict[str, float | int], str] | None:

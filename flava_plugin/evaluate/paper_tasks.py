@@ -47,7 +47,10 @@ class PaperTask(NamedTuple):
         """The recipe of a fine-tuned task, or an empty string."""
         if self.kind != "finetuned":
             return ""
-        return f"finetune/{'glue' if self.dataset == 'glue' else self.name}"
+        if self.dataset == "glue":
+            own = self.name in _OWN_RECIPES
+            return f"finetune/glue_{self.name}" if own else "finetune/glue"
+        return f"finetune/{self.name}"
 
 
 _LANGUAGE = """
@@ -120,6 +123,9 @@ _PROBE_NAMES = {
     "clevr": "clevr_counts",
 }
 """Names of ``probe_set`` that are not the task's."""
+
+_OWN_RECIPES = frozenset({"mnli", "stsb"})
+"""Tasks of GLUE with a recipe of their own: two sets to measure on, and a regression."""
 
 
 def _numbers(words: list[str]) -> tuple[float, ...]:

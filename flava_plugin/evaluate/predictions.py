@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from flava_plugin.data.vqa_answers import vqa_accuracy
 from flava_plugin.evaluate.metrics import Kind, Metric
-from flava_plugin.evaluate.samples import batches, keyed, open_dataset
+from flava_plugin.evaluate.samples import batches, decoded, open_dataset, rows_of
+from flava_plugin.evaluate.sharing import share
 from flava_plugin.schema import Count, DatasetSpec
 from flava_plugin.types import Sample
 
@@ -52,6 +53,24 @@ def predictions(
     """
     opened = open_dataset(dataset, split)
     return Predictions(opened, objective, label, metrics, count=count, group_by=group_by)
+
+
+class Judged(NamedTuple):
+    """What a head says about a batch.
+
+    Attributes:
+        outputs: (B, C), or (B,) numbers of a regression.
+        labels: (B,) or (B, C).
+        kind: What is predicted.
+        groups: Rows by group; None for all of them.
+        vqa: (B,) the VQA accuracy of each answer, or None.
+    """
+
+    outputs: Tensor
+    labels: Tensor
+    kind: Kind
+    groups: list[tuple[str | None, list[int]]]
+    vqa: Tensor | None
 
 
 class Predictions:
@@ -106,28 +125,34 @@ class Predictions:
         found: dict[tuple[str, str | None], Metric | Mean] = {}
         truths: Counter[int] = Counter()
         total = 0
-        for group in batches(keyed(self.dataset, self.count), flava.batch_size):
-            samples = [sample for _, sample in group]
+
+        def judge(rows: list[int]) -> Judged:
+            samples = [sample for _, sample in decoded(self.dataset, rows)]
             batch = flava.batch(samples, modality)
             outputs = torch.as_tensor(flava.predict(self.objective, batch)).float().cpu()
-            labels, kind = self._labels([key.index for key, _ in group], samples, outputs)
+            labels, kind = self._labels(rows, samples, outputs)
             if outputs.dim() == 2 and kind == "regression":
                 outputs = outputs.squeeze(1)
+            scores = self._vqa(rows, outputs, labels) if VQA in self.metrics else None
+            return Judged(outputs, labels, kind, self._groups(samples), scores)
+
+        groups = batches(rows_of(self.dataset, self.count), flava.batch_size)
+        for outputs, labels, kind, parts, scores in share(flava, groups, judge):
             if kind == "class":
                 truths.update(labels.tolist())
             for name in self.metrics:
-                for part, rows in self._groups(samples):
+                for part, rows in parts:
                     metric = found.get((name, part))
                     if metric is None:
                         classes = outputs.shape[1] if outputs.dim() == 2 else 1
                         metric = Mean() if name == VQA else Metric(name, kind, classes)
                         found[name, part] = metric
                     if isinstance(metric, Mean):
-                        scores = self._vqa([key.index for key, _ in group], outputs, labels)
+                        assert scores is not None
                         metric.update(scores[rows])
                     else:
                         metric.update(outputs[rows], labels[rows])
-            total += len(group)
+            total += len(labels)
         if not total:
             raise ValueError("predictions: the dataset is empty; check its path and split")
         figures: dict[str, float | int] = {}

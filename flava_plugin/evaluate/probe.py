@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.functional import pad
 from flava_plugin.evaluate.attention_head import AttentionHead, States, fit_head
 from flava_plugin.evaluate.exhibits import Cell, Exhibit
 from flava_plugin.evaluate.samples import batches, keyed, open_dataset
+from flava_plugin.evaluate.sharing import first, share
 from flava_plugin.schema import DatasetSpec
 from flava_plugin.types import Dataset, Sample
 
@@ -87,13 +89,20 @@ class Questions:
         self._shown = []
         for kind in self.kinds:
             head, answers = self._fit(flava, kind)
-            right, truths = 0, []
-            for group in batches(self._asked(self.test, kind), flava.batch_size):
-                truth = [self._answer(sample) for sample in group]
-                shares = head(fused_states(flava, [group])).softmax(-1)
+            right, truths = 0, list[str]()
+
+            def judge(
+                group: list[Sample], head: AttentionHead = head, answers: list[str] = answers
+            ) -> tuple[list[str], list[str], list[float]]:
+                shares = head(join([states_of(flava, group)])).softmax(-1)
                 guesses = [answers[place] for place in shares.argmax(1).tolist()]
-                if kind == self.kinds[0]:
-                    self._show(group, truth, guesses, shares.amax(1).tolist())
+                return [self._answer(each) for each in group], guesses, shares.amax(1).tolist()
+
+            groups = batches(self._asked(self.test, kind), flava.batch_size)
+            for truth, guesses, shares in share(flava, groups, judge):
+                if kind == self.kinds[0] and not truths:
+                    shown = list(islice(self._asked(self.test, kind), 8))
+                    self._show(shown, truth[:8], guesses[:8], shares[:8])
                 right += sum(g == t for g, t in zip(guesses, truth, strict=True))
                 truths += truth
             if not truths:
@@ -120,20 +129,26 @@ class Questions:
     def _show(
         self, asked: list[Sample], truth: list[str], guesses: list[str], shares: list[float]
     ) -> None:
-        for sample, right, said, share in zip(asked, truth, guesses, shares, strict=True):
-            if len(self._shown) < 8:
-                answer = Cell(f"{said} {share:.0%}", None, said == right)
-                cells = [Cell("", sample.image), Cell(sample.text or ""), Cell(right), answer]
-                self._shown.append(cells)
+        for sample, right, said, sure in zip(asked, truth, guesses, shares, strict=True):
+            answer = Cell(f"{said} {sure:.0%}", None, said == right)
+            cells = [Cell("", sample.image), Cell(sample.text or ""), Cell(right), answer]
+            self._shown.append(cells)
 
     def _fit(self, flava: Flava, kind: str) -> tuple[AttentionHead, list[str]]:
-        groups = list(batches(self._asked(self.train, kind), flava.batch_size))
-        truth = [self._answer(sample) for group in groups for sample in group]
+        def ready(group: list[Sample]) -> tuple[list[str], States]:
+            return [self._answer(sample) for sample in group], states_of(flava, group)
+
+        truth, states = list[str](), list[States]()
+        for said, made in share(
+            flava, batches(self._asked(self.train, kind), flava.batch_size), ready
+        ):
+            truth += said
+            states.append(made)
         if not truth:
             raise ValueError(f"questions: none of kind '{kind}' to fit a head to; check kinds")
         answers = sorted(set(truth))
         labels = torch.tensor([answers.index(answer) for answer in truth])
-        return fit_head(fused_states(flava, groups), labels, len(answers)), answers
+        return first(flava, lambda: fit_head(join(states), labels, len(answers))), answers
 
     def _asked(self, dataset: Dataset, kind: str) -> Iterator[Sample]:
         for _, sample in keyed(dataset):
@@ -144,28 +159,36 @@ class Questions:
         return str(sample.extra[self.answer_field])
 
 
-def fused_states(flava: Flava, groups: Sequence[Sequence[Sample]]) -> States:
+def states_of(flava: Flava, group: Sequence[Sample]) -> States:
     """Run pictures with questions through the frozen model.
 
     Args:
         flava: The model.
-        groups: N pictures with texts, in batches.
+        group: Pictures with texts, no more than a batch.
 
     Returns:
-        States of all N on the CPU, padded to the longest question.
+        Their states on the CPU.
     """
-    states, padding = [], []
-    first = 0
-    for group in groups:
-        batch = flava.batch(group, "pair")
-        assert batch.text_padding is not None
-        states.append(flava.features(batch, "fused").float().cpu())
-        padding.append(batch.text_padding.cpu())
-        first = states[-1].shape[1] - padding[-1].shape[1]
-    longest = max(each.shape[1] for each in padding)
-    present = [pad(each, (first, 0), value=True) for each in padding]
+    batch = flava.batch(group, "pair")
+    assert batch.text_padding is not None
+    states = flava.features(batch, "fused").float().cpu()
+    words = batch.text_padding.cpu()
+    first_token = states.shape[1] - words.shape[1]
+    return States(states, pad(words, (first_token, 0), value=True), first_token)
+
+
+def join(parts: Sequence[States]) -> States:
+    """Put states together.
+
+    Args:
+        parts: At least one.
+
+    Returns:
+        All rows, padded to the longest question.
+    """
+    longest = max(part.present.shape[1] for part in parts)
     return States(
-        torch.cat([pad(x, (0, 0, 0, first + longest - x.shape[1])) for x in states]),
-        torch.cat([pad(x, (0, first + longest - x.shape[1])) for x in present]),
-        first,
+        torch.cat([pad(p.states, (0, 0, 0, longest - p.states.shape[1])) for p in parts]),
+        torch.cat([pad(p.present, (0, longest - p.present.shape[1])) for p in parts]),
+        parts[0].first_token,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flava_plugin import durable
+from flava_plugin.evaluate.balance_figures import balance_sections
 from flava_plugin.evaluate.exhibits import Exhibit
 from flava_plugin.evaluate.report_figures import line_chart
 from flava_plugin.evaluate.report_page import (
@@ -18,7 +19,8 @@ from flava_plugin.evaluate.report_page import (
     page,
     section,
 )
-from flava_plugin.evaluate.table import rows
+from flava_plugin.evaluate.report_paper import paper_section
+from flava_plugin.evaluate.table import reasons, rows, words
 
 
 def write_report(
@@ -30,8 +32,9 @@ def write_report(
     """Write the report of a run; it opens without a network and needs no script.
 
     Args:
-        run_dir: Folder of the run; ``metrics.jsonl``, ``recipe.yaml``, ``versions.txt`` and
-            ``summary.json`` are read where they are there.
+        run_dir: Folder of the run; ``metrics.jsonl``, ``balance.jsonl``, ``recipe.yaml``,
+            ``versions.txt``, ``summary.json`` and ``paper_tasks.json`` are read where they are
+            there.
         results: The contents of ``results.json``.
         exhibits: What the evaluators show.
         objectives: Names of the losses, in the order of their curves.
@@ -44,12 +47,16 @@ def write_report(
     sections = [
         section(
             "Results",
-            "The tick on each bar is the level that chance or the most frequent label reaches.",
+            "The tick on each bar is the level that chance or the most frequent label reaches."
+            + "".join(f" {words(task)}: cannot, {why}." for task, why in reasons(results).items()),
             figures_table(rows(results)),
         ),
         section("Losses", _loss_note(metrics), charts(loss_charts(metrics, objectives))),
         section("Throughput", _throughput_note(summary), charts(throughput_chart(metrics))),
     ]
+    if paper := read_json(run_dir / "paper_tasks.json"):
+        sections.insert(1, paper_section(paper))
+    sections += balance_sections(run_dir)
     sections += [exhibit_section(exhibit) for exhibit in exhibits]
     texts = {
         name: path.read_text(encoding="utf-8")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from flava_plugin.evaluate.exhibits import Cell, Exhibit
-from flava_plugin.evaluate.samples import batches, keyed, open_dataset
+from flava_plugin.evaluate.samples import batches, decode, keyed, open_dataset
+from flava_plugin.evaluate.sharing import share
 from flava_plugin.schema import DatasetSpec
 from flava_plugin.types import Dataset, Sample
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 TIE = 1e-6
 """Cosines closer than this are equal: an fp32 product depends on the shape of its batch so much."""
+
+CHUNK = 1024
+"""Most queries and items scored at a time, which bounds the memory."""
 
 
 def retrieval(
@@ -113,13 +117,19 @@ class Retrieval:
             ``text_to_image``.
         """
         gallery = self.encode(flava)
+
+        def ask(queries: Tensor, items: Tensor, of_queries: Tensor, of_items: Tensor) -> Tensor:
+            def part(start: int) -> Tensor:
+                asked = slice(start, start + CHUNK)
+                return ranks(queries[asked], items, of_queries[asked], of_items)
+
+            return torch.cat(list(share(flava, range(0, len(queries), CHUNK), part)))
+
+        images, texts = gallery.images, gallery.texts
+        of_images, of_texts = gallery.image_groups, gallery.text_groups
         sides = {
-            "image_to_text": ranks(
-                gallery.images, gallery.texts, gallery.image_groups, gallery.text_groups
-            ),
-            "text_to_image": ranks(
-                gallery.texts, gallery.images, gallery.text_groups, gallery.image_groups
-            ),
+            "image_to_text": ask(images, texts, of_images, of_texts),
+            "text_to_image": ask(texts, images, of_texts, of_images),
         }
         figures: dict[str, float | int] = {
             f"{side}_r{k}": recall(found, k) for side, found in sides.items() for k in (1, 5, 10)
@@ -170,11 +180,21 @@ class Retrieval:
         text_rows: list[int] = []
         image_groups: list[int] = []
         text_groups: list[int] = []
-        for chosen in batches(self._choose(), flava.batch_size):
+
+        def encoded(chosen: list[Pair]) -> tuple[list[Pair], Tensor, Tensor]:
             fresh = [pair for pair in chosen if pair.fresh]
-            if fresh:
-                images.append(flava.encode_image([pair.sample.image for pair in fresh]))
-            texts.append(flava.encode_text([pair.sample.text or "" for pair in chosen]))
+            for pair in fresh:
+                decode(pair.sample, pair.row)
+            pictures = flava.encode_image([pair.sample.image for pair in fresh])
+            captions = flava.encode_text([pair.sample.text or "" for pair in chosen])
+            return [pair._replace(sample=Sample()) for pair in chosen], pictures, captions
+
+        for chosen, pictures, captions in share(
+            flava, batches(self._choose(), flava.batch_size), encoded
+        ):
+            fresh = [pair for pair in chosen if pair.fresh]
+            images.append(pictures)
+            texts.append(captions)
             image_rows += [pair.row for pair in fresh]
             image_groups += [pair.identity for pair in fresh]
             text_rows += [pair.row for pair in chosen]
@@ -215,7 +235,7 @@ def ranks(
     query_groups: Tensor,
     item_groups: Tensor,
     *,
-    chunk: int = 1024,
+    chunk: int = CHUNK,
 ) -> Tensor:
     """Rank of the best right item of every query, by cosine.
 

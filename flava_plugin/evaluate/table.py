@@ -8,6 +8,10 @@ from typing import NamedTuple
 
 Figures = Mapping[str, float | int]
 
+CANNOT = "cannot"
+"""Stands in a task's results in place of figures, with the reason, where the model has no part that
+the task needs."""
+
 
 class Row(NamedTuple):
     """One figure.
@@ -35,14 +39,15 @@ def rows(results: Mapping[str, object]) -> list[Row]:
     figure; that of recall at k is k over ``gallery_size``.
 
     Args:
-        results: Figures by task; what is no mapping, and ``seconds``, are not tasks.
+        results: Figures by task; what is no mapping, and ``seconds``, are not tasks. A task that
+            the model cannot do has no row (``reasons``).
 
     Returns:
         Rows in the order of the tasks.
     """
     found: list[Row] = []
     for task, figures in results.items():
-        if not isinstance(figures, Mapping) or task == "seconds":
+        if not isinstance(figures, Mapping) or task == "seconds" or CANNOT in figures:
             continue
         sizes = {name: value for name, value in figures.items() if isinstance(value, int)}
         about = ", ".join(f"{words(name)} {value}" for name, value in sizes.items())
@@ -53,6 +58,19 @@ def rows(results: Mapping[str, object]) -> list[Row]:
             level, level_name = _level(name, figures, first=not found or found[-1].task != title)
             found.append(Row(title, words(name), float(value), level, level_name))
     return found
+
+
+def reasons(results: Mapping[str, object]) -> dict[str, str]:
+    """Why tasks were not measured.
+
+    Args:
+        results: The contents of ``results.json``.
+
+    Returns:
+        The reason by task; empty where all were.
+    """
+    tasks = {task: figures for task, figures in results.items() if isinstance(figures, Mapping)}
+    return {task: str(told[CANNOT]) for task, told in tasks.items() if CANNOT in told}
 
 
 def _level(name: str, figures: Figures, *, first: bool) -> tuple[float | None, str]:
@@ -85,7 +103,8 @@ def text_table(results: Mapping[str, object]) -> str:
         results: The contents of ``results.json``.
 
     Returns:
-        Aligned lines without a trailing newline: a heading, one line per figure, and the seconds.
+        Aligned lines without a trailing newline: a heading, one line per figure, one per task that
+        the model cannot do, and the seconds.
     """
     lines = [("task", "figure", "value", "baseline")]
     previous = ""
@@ -100,6 +119,7 @@ def text_table(results: Mapping[str, object]) -> str:
         f"{task:<{widths[0]}}  {figure:<{widths[1]}}  {value:>{widths[2]}}  {level}".rstrip()
         for task, figure, value, level in lines
     ]
+    text += [f"{words(task)}  cannot: {reason}" for task, reason in reasons(results).items()]
     seconds = results.get("seconds")
     if isinstance(seconds, Mapping):
         parts = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())

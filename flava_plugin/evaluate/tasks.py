@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from flava_plugin import durable, registry
 from flava_plugin.evaluate.exhibits import Exhibit
+from flava_plugin.evaluate.table import CANNOT
+from flava_plugin.model.backbone import LackingError
 from flava_plugin.schema import Component
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ class Evaluator(Protocol):
         Returns:
             Figures by name. Floats are figures, whole numbers are sizes; ``<figure>_majority``,
             ``<figure>_chance``, ``majority`` and ``chance`` are the levels they stand beside.
+
+        Raises:
+            LackingError: The model has no part that the task needs.
         """
         ...
 
@@ -67,12 +72,45 @@ def measure(flava: Flava, evaluators: Mapping[str, Evaluator]) -> Results:
     Returns:
         Figures by task name.
     """
-    results: Results = {}
-    with tqdm(evaluators.items(), unit="task", leave=False, disable=None) as progress:
+    return {name: evaluator(flava) for name, evaluator in _one_by_one(flava, evaluators)}
+
+
+def measure_all(
+    flava: Flava, evaluators: Mapping[str, Evaluator]
+) -> tuple[dict[str, Any], list[str]]:
+    """Run built evaluators, also those that this model has no part for.
+
+    Args:
+        flava: The model.
+        evaluators: By task name.
+
+    Returns:
+        Figures by task name, or the reason under ``CANNOT``; and the names of tasks with figures.
+
+    Raises:
+        LackingError: Not one of them can be done.
+    """
+    results: dict[str, Any] = {}
+    refused: list[LackingError] = []
+    for name, evaluator in _one_by_one(flava, evaluators):
+        try:
+            results[name] = evaluator(flava)
+        except LackingError as lacking:
+            results[name] = {CANNOT: str(lacking)}
+            refused.append(lacking)
+    if evaluators and len(refused) == len(evaluators):
+        raise refused[0]
+    return results, [name for name, figures in results.items() if CANNOT not in figures]
+
+
+def _one_by_one(
+    flava: Flava, evaluators: Mapping[str, Evaluator]
+) -> Iterator[tuple[str, Evaluator]]:
+    hidden = True if flava.ranks.rank else None  # None: shown on a terminal
+    with tqdm(evaluators.items(), unit="task", leave=False, disable=hidden) as progress:
         for name, evaluator in progress:
             progress.set_description(f"evaluate {name}")
-            results[name] = evaluator(flava)
-    return results
+            yield name, evaluator
 
 
 def run_tasks(flava: Flava, tasks: Mapping[str, Component], split: str | None) -> Results:

@@ -11,7 +11,8 @@ from torch.nn.functional import normalize
 
 from flava_plugin.evaluate.exhibits import Cell, Exhibit
 from flava_plugin.evaluate.prompts import Prompts, read_prompts
-from flava_plugin.evaluate.samples import batches, keyed, open_dataset
+from flava_plugin.evaluate.samples import batches, decoded, keyed, open_dataset, rows_of
+from flava_plugin.evaluate.sharing import share
 from flava_plugin.schema import DatasetSpec
 
 if TYPE_CHECKING:
@@ -106,12 +107,18 @@ class ZeroShot:
             The accuracy under its name, ``chance``, and the sizes ``classes`` and ``images``.
         """
         classes = prompt_ensemble(flava, self.class_names, self.templates)
+
+        def judge(rows: list[int]) -> tuple[int, int]:
+            group = [sample for _, sample in decoded(self.dataset, rows)]
+            labels = torch.tensor([self._class_of(sample.extra) for sample in group])
+            scores = flava.encode_image([sample.image for sample in group]) @ classes.T
+            return int((scores.argmax(1) == labels).sum()), len(group)
+
+        groups = batches(rows_of(self.dataset, self.count), flava.batch_size)
         right = total = 0
-        for group in batches(keyed(self.dataset, self.count), flava.batch_size):
-            labels = torch.tensor([self._class_of(sample.extra) for _, sample in group])
-            scores = flava.encode_image([sample.image for _, sample in group]) @ classes.T
-            right += int((scores.argmax(1) == labels).sum())
-            total += len(group)
+        for hits, count in share(flava, groups, judge):
+            right += hits
+            total += count
         return {
             self.report_as: right / total,
             "chance": 1 / len(self.class_names),
@@ -149,6 +156,9 @@ class ZeroShot:
         return [Exhibit("Zero-shot classification", note, ("picture", "class", "guesses"), rows)]
 
     def _class_of(self, extra: Any) -> int:
+        if self.label not in extra:
+            known = ", ".join(extra) or "none"
+            raise ValueError(f"zero_shot: a sample has no label '{self.label}'; it has {known}")
         value = extra[self.label]
         return self.class_names.index(value) if isinstance(value, str) else int(value)
 

@@ -51,7 +51,7 @@ def fit_checks(
     looks = {
         _batch: (*processes, "data.global_batch", "data.per_gpu_batch"),
         _sharding: (*processes, "sharding.strategy"),
-        _device: (*processes, "device", "sbatch"),
+        device_check: (*processes, "device", "sbatch"),
         _cores: ("cpus_per_task", "data.workers"),
     }
     for look, keys in looks.items():
@@ -92,7 +92,16 @@ def _sharding(recipe: Recipe, profile: Profile) -> Check:
     return Check("sharding", "ok", f"{strategy} on {_processes(profile, most)}")
 
 
-def _device(recipe: Recipe, profile: Profile) -> Check:
+def device_check(recipe: Recipe, profile: Profile) -> Check:
+    """Look at the processes of a node against its GPUs.
+
+    Args:
+        recipe: Its ``device``.
+        profile: The profile.
+
+    Returns:
+        What was found.
+    """
     tasks, gpus = profile.tasks, profile.gpus_per_node
     other = profile.sbatch.keys() & {"gres", "gpus", "gpus-per-task"}
     if gpus and tasks > gpus:

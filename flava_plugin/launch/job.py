@@ -20,6 +20,7 @@ from typing import Any
 
 from flava_plugin.launch import executors
 from flava_plugin.launch.executors import Place
+from flava_plugin.launch.measuring import Evaluation
 from flava_plugin.recipe import Recipe, RecipeError, import_plugins
 from flava_plugin.recipe_check import check
 from flava_plugin.strict_yaml import parse
@@ -65,23 +66,13 @@ class EvaluationJob:
     """Measures a run, as ``flava eval`` does.
 
     Attributes:
-        run_dir: The run folder.
-        split: Split of every task's dataset; None takes the recipe's.
-        which: The checkpoint: ``latest``, ``best`` or a number of steps.
-        tasks: Names of tasks; None takes all.
-        overrides: Changes to the run's recipe.
-        report: Whether to write ``report.html``.
+        evaluation: What is measured.
     """
 
-    run_dir: str
-    split: str | None = None
-    which: str = "latest"
-    tasks: tuple[str, ...] | None = None
-    overrides: tuple[str, ...] = ()
-    report: bool = True
+    evaluation: Evaluation
 
     def __call__(self) -> None:
-        """Evaluate, as the one process of the job.
+        """Evaluate, as one process of the job.
 
         Raises:
             SystemExit: With the exit code, unless that is 0.
@@ -89,23 +80,17 @@ class EvaluationJob:
         perform(self.work, executors.place())
 
     def checkpoint(self) -> Any:
-        """What submitit requeues after a signal: the same from the start."""
+        """What submitit requeues after a signal: the same from the start.
+
+        Of the paper's tasks, those that were done are taken from the run folder.
+        """
         return executors.again(self)
 
     def work(self) -> None:
-        """Evaluate the run and print the table."""
-        from flava_plugin.evaluate.run import evaluate_run
-        from flava_plugin.evaluate.table import text_table
-
-        results = evaluate_run(
-            Path(self.run_dir),
-            split=self.split,
-            checkpoint=self.which,
-            only=self.tasks,
-            overrides=self.overrides,
-            report=self.report,
-        )
-        sys.stdout.write(f"evaluated {self.run_dir}\n\n{text_table(results)}\n")
+        """Evaluate the run and print the tables."""
+        self.evaluation.run()
+        if int(os.environ.get("RANK", "0")) == 0:
+            sys.stdout.write(f"evaluated {self.evaluation.run_dir}\n")
 
 
 def perform(work: Callable[[], None], where: Place) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from flava_plugin.launch import sweep
 from flava_plugin.recipe import (
@@ -25,7 +26,11 @@ _AWAITED = re.compile(r": init\.run: '.*' does not exist")
 
 
 def load(
-    name: str, overrides: Sequence[str], *, awaited: bool
+    name: str,
+    overrides: Sequence[str],
+    *,
+    awaited: bool,
+    origin: Mapping[str, Any] | None = None,
 ) -> tuple[Recipe | None, list[str], frozenset[str]]:
     """Load a recipe, or of one that is refused what is sound of it, for further checks.
 
@@ -33,19 +38,21 @@ def load(
         name: A recipe.
         overrides: Changes to it.
         awaited: Whether another job, which this one waits for, may make what ``init.run`` names.
+        origin: The recipe of that job as plain data, where it is submitted by the same command.
 
     Returns:
         The recipe, or its sound rest, or None where there is none; a line for each error; and the
         keys that are left out of the rest.
     """
     try:
-        return load_recipe(name, overrides), [], frozenset()
+        return load_recipe(name, overrides, origin=origin), [], frozenset()
     except RecipeError as refused:
         errors = refused.lines
     if awaited:  # the job it waits for may make it
         errors = [line for line in errors if not _AWAITED.search(line)]
     try:
-        return load_recipe(name, overrides, check_files=False), errors, frozenset()
+        sound = load_recipe(name, overrides, check_files=False, origin=origin)
+        return sound, errors, frozenset()
     except RecipeError:
         pass
     try:

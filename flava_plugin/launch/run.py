@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flava_plugin.launch import executors, ledger
@@ -32,17 +34,43 @@ def folder_of(prepared: Prepared) -> Path:
     return folder if "%j" in str(folder) else folder / "%j"
 
 
-def batch_script(prepared: Prepared) -> str:
-    """The batch script that sbatch would get.
+def batch_scripts(chain: Sequence[Prepared]) -> list[str]:
+    """The batch scripts that sbatch would get.
 
     Args:
-        prepared: What would be submitted; its profile has a time.
+        chain: What would be submitted; each profile has a time.
 
     Returns:
-        The text.
+        The texts; a later one waits for ``JOB1`` and so on, whose numbers are not known yet.
     """
-    values, folder = _parameters(prepared), folder_of(prepared)
-    return executors.script(values, folder, prepared.profile.python, len(prepared.elements))
+    scripts = []
+    for place, prepared in enumerate(chain):
+        values = _parameters(_waiting(prepared, f"JOB{place}") if place else prepared)
+        folder, count = folder_of(prepared), len(prepared.elements)
+        scripts.append(executors.script(values, folder, prepared.profile.python, count))
+    return scripts
+
+
+def submit_chain(chain: Sequence[Prepared]) -> Iterator[tuple[Prepared, str]]:
+    """Put jobs into SLURM's queue, each to begin when the one before it has succeeded.
+
+    Args:
+        chain: What was found without refusals.
+
+    Yields:
+        tuple[Prepared, str]: Each with the id of its job.
+
+    Raises:
+        SubmitError: sbatch refused one; those before it are queued.
+    """
+    job = ""
+    for prepared in chain:
+        job = submit(_waiting(prepared, job) if job else prepared)
+        yield prepared, job
+
+
+def _waiting(prepared: Prepared, job: str) -> Prepared:
+    return replace(prepared, request=replace(prepared.request, dependency=f"afterok:{job}"))
 
 
 def _parameters(prepared: Prepared) -> dict[str, object]:

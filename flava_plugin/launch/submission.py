@@ -42,8 +42,10 @@ class Request:
         job_dir: Folder of the job's files, with ``%j`` for its id.
         dependency: Jobs to wait for.
         axes: What stood after each ``--sweep``.
-        evaluate: Options of an evaluation (``split``, ``tasks``, ``which``, ``report``); None for
+        evaluate: Options of an evaluation, such as ``split`` (``measuring.Evaluation``); None for
             a training.
+        earlier: The trainings before it in a chain, by run folder, which it waits for.
+        origin: That of them which a training starts from.
         force: Whether a run that another job writes to may be submitted.
         dry_run: Whether nothing is to be submitted.
         command: The command line, for the ledger.
@@ -60,10 +62,17 @@ class Request:
     dependency: str | None = None
     axes: tuple[str, ...] = ()
     evaluate: Mapping[str, Any] | None = None
+    earlier: Mapping[Path, Recipe] = field(default_factory=dict)
+    origin: Recipe | None = None
     force: bool = False
     dry_run: bool = False
     command: str = ""
     wrong: tuple[str, ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for another job."""
+        return self.dependency is not None or bool(self.earlier)
 
 
 @dataclass(frozen=True)
@@ -75,12 +84,14 @@ class Element:
         run_dir: Absolute path of its run folder.
         task: What it runs.
         steps: Steps of the run, 0 for an evaluation.
+        recipe: What is trained; None for an evaluation.
     """
 
     name: str
     run_dir: Path
     task: TrainingJob | EvaluationJob
     steps: int
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)
@@ -127,16 +138,14 @@ def prepare(request: Request) -> Prepared:
         profile, found = _on_this_machine(request, profile)
         errors += found
     if request.evaluate is not None:
-        profile = profile.model_copy(
-            update={
-                "nodes": (1, 1),
-                "tasks_per_node": 1,
-                "gpus_per_node": min(1, profile.gpus_per_node),
-            }
-        )
         run_dir = Path(request.name).absolute()
         task, found_checks, found = evaluation(
-            run_dir, request.overrides, request.evaluate, awaited=request.dependency is not None
+            run_dir,
+            request.overrides,
+            request.evaluate,
+            profile,
+            awaited=request.dependency is not None or run_dir in request.earlier,
+            recipe=request.earlier.get(run_dir),
         )
         base, elements = run_dir, [Element("", run_dir, task, 0)]
         errors += found
@@ -197,18 +206,18 @@ def _trainings(
     malformed: frozenset[str],
     jobs: Mapping[str, ask.Job] | None,
 ) -> tuple[Path, list[Element], list[Check], list[str]]:
+    awaited, origin = request.dependency is not None, request.origin
     recipe, errors, left_out = load(
-        request.name, request.overrides, awaited=request.dependency is not None
+        request.name,
+        request.overrides,
+        awaited=awaited,
+        origin=None if origin is None else origin.model_dump(mode="json"),
     )
     base = Path(recipe.run_dir if recipe else ".").absolute()
     recipes: list[Loaded] = [("", recipe, left_out)]
     if request.axes:
         recipes, found = load_sweep(
-            request.name,
-            request.overrides,
-            request.axes,
-            base,
-            awaited=request.dependency is not None,
+            request.name, request.overrides, request.axes, base, awaited=awaited
         )
         errors += [line for line in found if line.partition("] ")[2] not in errors]
     elements, checks, said = [], list[Check](), set[tuple[str, str]]()
@@ -217,7 +226,7 @@ def _trainings(
             continue
         run_dir = Path(one.run_dir).absolute()
         one = one.model_copy(update={"run_dir": str(run_dir)})
-        elements.append(Element(name, run_dir, TrainingJob(one.to_yaml()), one.steps))
+        elements.append(Element(name, run_dir, TrainingJob(one.to_yaml()), one.steps, one))
         for check in _looks(request, one, profile, malformed, left_out, jobs):
             what = (check.subject, check.text.replace(str(run_dir), ""))
             if len(elements) == 1:
@@ -238,7 +247,7 @@ def _looks(
 ) -> Iterator[Check]:
     """Look at one run; not at what a malformed value of the recipe or the profile hides."""
     yield from fit_checks(recipe, profile, malformed | left_out)
-    yield from data_check(recipe, waits=request.dependency is not None)
+    yield from data_check(recipe, waits=request.waits)
     if "run_dir" in left_out:
         return
     run_dir, on_slurm = Path(recipe.run_dir), request.executor == "slurm"

@@ -14,11 +14,16 @@ PACKAGE = ROOT / "flava_plugin"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 GROUND = {"types", "pixels", "registry", "schema", "strict_yaml", "durable"} | {
+    "mixture_types",
+    "balance_record",
     "sections",
+    "sections_balance",
     "sections_data",
     "sections_init",
 }
-RECIPE = {"recipe", "recipe_check", "recipe_classes", "recipe_defaults", "recipe_fit"}
+RECIPE = {"recipe", "recipe_check", "recipe_classes", "recipe_defaults", "recipe_fit"} | {
+    *("recipe_from_run", "recipe_mixture")
+}
 # What a run leaves on disk and how it is read back: the evaluation's only way into train.
 STORAGE = {"train.checkpoint", "train.metrics", "train.run_folder"}
 
@@ -30,11 +35,14 @@ ALLOWED: dict[str, set[str]] = {
     "types": {"pixels"},
     "pixels": set(),
     "schema": set(),
+    "mixture_types": set(),
     "strict_yaml": set(),
     "sections": {"schema", "sections_data", "types"},
+    "sections_balance": {"schema"},
     "sections_data": {"schema", "types"},
     "sections_init": {"schema"},
     "durable": set(),
+    "balance_record": set(),
     "rows": set(),
     "registry": {"schema", "types"},
     "recipe": GROUND | RECIPE,
@@ -42,6 +50,8 @@ ALLOWED: dict[str, set[str]] = {
     "recipe_classes": GROUND | RECIPE,
     "recipe_defaults": GROUND | RECIPE,
     "recipe_fit": GROUND | RECIPE,
+    "recipe_from_run": GROUND | RECIPE,
+    "recipe_mixture": GROUND | RECIPE,
     "data": GROUND | {"data"},
     "model": GROUND | {"model", "rows"},
     "train": GROUND | {"model", "data", "train"},
@@ -50,7 +60,8 @@ ALLOWED: dict[str, set[str]] = {
     "plan": GROUND | RECIPE | {"model", "data", "train", "plan"},
     # Encoders are built of the fast layer and resize positions; apart from these, components see
     # nothing of the model.
-    "components": GROUND | {"data", "components", "model.attention", "model.positions", "rows"},
+    "components": GROUND
+    | {"data", "components", "model.attention", "model.positions", "rows"},
     "launch": GROUND | RECIPE | {"model", "data", "evaluate", "train", "train.loop", "launch"},
     "cli": GROUND
     | RECIPE

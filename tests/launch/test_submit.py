@@ -24,7 +24,7 @@ from submitit.core.utils import DelayedSubmission
 task = DelayedSubmission.load(sys.argv[1])
 function = task.function
 print(json.dumps([type(function).__module__, type(function).__name__, vars(function),
-                  task._timeout_countdown]))
+                  task._timeout_countdown], default=vars))
 """
 
 
@@ -161,28 +161,34 @@ def test_a_fine_tuning_waits_for_the_run_it_starts_from(
     assert submit(capsys, *words, "--dependency", "afterok:41", "--dry-run").code == 0
 
 
-def test_an_evaluation_is_a_job_of_one_process(
+def test_an_evaluation_is_a_job_of_the_profiles_processes(
     slurm: FakeSlurm, tmp_path: Path, capsys: Capture
 ) -> None:
     task = {"type": "retrieval", "dataset": {"type": "shapes_pairs", "size": 8}}
     run_dir = save_checkpoint(recipe(tmp_path, evaluate={"tasks": {"retrieval": task}}), 12)
-    path = profile(tmp_path, gpus_per_node=8, tasks_per_node=8)
+    path = profile(tmp_path, gpus_per_node=8, tasks_per_node=4)
     words = [run_dir, "--eval", "--cluster", path, "--split", "dev", "--tasks", "retrieval"]
-    said = submit(capsys, *words, "--no-report", "threads=1")
+    paper = ["--data", tmp_path, "--again", "--with", "cola=runs/cola", "--compare", tmp_path]
+    said = submit(capsys, *words, "--no-report", "threads=1", "--weights", "raw", *paper)
     assert said.code == 0, said.err
-    assert {"nodes": "1", "ntasks-per-node": "1", "gpus-per-node": "1"}.items() <= flags_of(
+    assert {"nodes": "2", "ntasks-per-node": "4", "gpus-per-node": "8"}.items() <= flags_of(
         slurm.script
     ).items()
     assert "flava_code" not in slurm.script
     name, data, _ = pickled(run_dir / "logs" / "4242" / "4242_submitted.pkl")
     assert name == "flava_plugin.launch.job.EvaluationJob"
-    assert data == {
+    assert data["evaluation"] == {
         "run_dir": str(run_dir),
         "split": "dev",
         "which": "latest",
         "tasks": ["retrieval"],
         "overrides": ["threads=1"],
         "report": False,
+        "weights": "raw",
+        "data": str(tmp_path),
+        "again": True,
+        "finetuned": [f"cola={Path('runs/cola').absolute()}"],
+        "compare": str(tmp_path),
     }
     assert ledger.entries(run_dir)[0].work == "eval"
     said = submit(capsys, run_dir, "--eval", "--cluster", path, "--tasks", "retrival,x")
@@ -190,6 +196,12 @@ def test_an_evaluation_is_a_job_of_one_process(
     assert "no task 'retrival' in the recipe; did you mean 'retrieval'?" in said.err
     assert "no task 'x' in the recipe; it has retrieval" in said.err
     assert submit(capsys, run_dir, "--eval", "--cluster", path, "--checkpoint", "best").code == 2
+    crowd = profile(tmp_path, gpus_per_node=2, tasks_per_node=4)
+    said = submit(capsys, run_dir, "--eval", "--cluster", crowd, "--with", "x=y", "--compare", "no")
+    assert said.code == 2
+    told = ("4 processes on a node and 2 GPUs", "--with: is of the", "--compare: ", "a task of: ")
+    for text in told:
+        assert text in said.err, said.err
 
 
 def test_an_evaluation_may_wait_for_a_run_that_is_not_there(

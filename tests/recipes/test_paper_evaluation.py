@@ -68,13 +68,20 @@ def test_an_evaluation_goes_on_where_it_ended(
     run_dir: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = evaluate_paper(run_dir, root)
-    monkeypatch.setattr(paper_run, "build", lambda *_: pytest.fail("measured anew"))
+    monkeypatch.setattr(paper_run, "load", lambda *_, **__: pytest.fail("measured anew"))
     assert evaluate_paper(run_dir, root) == first
     (run_dir / "paper" / "flickr30k.json").write_text("{")  # as no crash of ours leaves it
     with pytest.raises(pytest.fail.Exception):
         evaluate_paper(run_dir, root)
     monkeypatch.undo()
     assert evaluate_paper(run_dir, root, again=True) == first  # the same figures to the last bit
+    picture = root / "flickr30k" / "flickr30k-images" / "7.jpg"
+    kept = picture.read_bytes()
+    picture.write_bytes(kept[:-2] + b"\xff\xd8")
+    monkeypatch.setattr(paper_run, "load", lambda *_, **__: pytest.fail("measured anew"))
+    with pytest.raises(pytest.fail.Exception):  # one picture of other bytes, as long as it was
+        evaluate_paper(run_dir, root)
+    picture.write_bytes(kept)
 
 
 def test_a_task_for_a_run_of_its_own_says_so(run_dir: Path, root: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from flava_plugin import registry
-from flava_plugin.data.steps import Step, Steps
+from flava_plugin.data.steps import Step, Steps, Turn
 from flava_plugin.evaluate.samples import keyed, open_dataset
 from flava_plugin.evaluate.zero_shot import prompt_ensemble
 from flava_plugin.schema import DatasetSpec
@@ -52,9 +52,9 @@ def obey(folder: Path, start: str, rank: int, step: int) -> None:
         time.sleep(0.05)
 
 
-def paced(steps: Steps, step: int) -> Step:
+def paced(steps: Steps, turn: Turn) -> Step:
     """Read a step, note it, and wait."""
-    batch = read(steps, step)
+    batch, step = read(steps, turn), turn.step
     if FOLDER in os.environ:
         folder = Path(os.environ[FOLDER])
         job, restarts = (os.environ.get(f"SLURM_{n}", "0") for n in ("JOB_ID", "RESTART_COUNT"))

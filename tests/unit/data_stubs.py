@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from flava_plugin.data.mixture_run import Mixture, fixed_mixture
 from flava_plugin.sections_data import DataSection, ImageSection, MaskingSection
 from flava_plugin.types import Sample
 
@@ -88,3 +89,8 @@ def section(**changes: Any) -> DataSection:
         },
     }
     return DataSection(**{**values, **changes})
+
+
+def mixture_of(section: DataSection, seed: int) -> Mixture:
+    """The mixture of a section's own shares."""
+    return fixed_mixture({name: s.share or 0.0 for name, s in section.sources.items()}, seed)

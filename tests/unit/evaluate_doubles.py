@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from flava_plugin.evaluate.sharing import ALONE
 from flava_plugin.types import Batch, Key, MaskedPrediction, Modality, Sample
 
 
@@ -53,6 +54,7 @@ class Knowing:
         self.objectives = ["itm", "mmm_text", "mmm_image"]
         self.vectors = torch.eye(1000)
         self.encoded_images = 0
+        self.ranks = ALONE
 
     def encode_image(self, images: Sequence[Image.Image]) -> Tensor:
         self.encoded_images += len(images)

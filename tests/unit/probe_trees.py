@@ -66,7 +66,7 @@ def stanford_cars(root: Path) -> None:
 def fgvc_aircraft(root: Path) -> None:
     data = root / "fgvc-aircraft-2013b" / "data"
     lines(data / "variants.txt", "707-320", "A300 B4")
-    for split in ("trainval", "test"):
+    for split in SPLITS:
         rows = [f"{split}1 A300 B4", f"{split}0 707-320"]
         lines(data / f"images_variant_{split}.txt", *rows)
         for number in range(2):

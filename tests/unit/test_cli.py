@@ -82,6 +82,17 @@ def test_show_resolves_a_recipe(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert again == load_recipe("pretrain/shapes", ["steps=5"], check_files=False)
 
 
+def test_show_describes_the_papers_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "tasks/rte"]) == 0
+    shown = capsys.readouterr().out
+    assert "flava train finetune/glue init.run=RUN" in shown
+    assert "data: ROOT/glue" in shown
+    assert "accuracy: flava 57.76" in shown
+    assert main(["show", "tasks"]) == 0
+    assert capsys.readouterr().out.count("measured by: ") == 35
+    assert main(["show", "tasks/none"]) == 2
+
+
 def test_show_refuses_a_bad_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "pretrain/shapes", "stepz=5"]) == 2
     assert "did you mean 'steps'" in capsys.readouterr().err

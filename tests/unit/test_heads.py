@@ -7,6 +7,7 @@ import torch
 from tiny_flava import CODES, WIDTH, WORDS, image_batch, pair_batch, text_batch, tiny_learner
 
 from flava_plugin.components.heads import Classifier, PairMatch, PatchTokens, WordTokens
+from flava_plugin.components.pair_heads import PairComparison
 from flava_plugin.types import IGNORE, Features, Widths
 
 WIDTHS = Widths(image=8, text=10, fused=12, projection=6, words=WORDS, codes=CODES, patches=16)
@@ -88,3 +89,43 @@ def test_masked_heads_predict_nothing_where_nothing_is_masked(objective: str) ->
     make = {"image": image_batch, "text": text_batch, "pair": pair_batch}[modality]
     _, found = learner.predict(make(masked=0.0), [objective])
     assert found[objective].hidden.shape == (0, WIDTH)
+
+
+def compared() -> Features:
+    generator = torch.Generator().manual_seed(0)
+    return Features(
+        fused=torch.randn(4, 3, 12, generator=generator),
+        image_projected=torch.randn(4, 6, generator=generator),
+        text_projected=torch.randn(4, 6, generator=generator),
+    )
+
+
+def test_comparison_sees_what_the_embeddings_say_of_each_other_and_not_their_length() -> None:
+    head = PairComparison(WIDTHS, num_classes=3, hidden=5)
+    features = compared()
+    assert head(features, pair_batch()).shape == (4, 3)
+    assert features.image_projected is not None and features.text_projected is not None
+    longer = replace(features, image_projected=7 * features.image_projected)
+    torch.testing.assert_close(head(longer, pair_batch()), head(features, pair_batch()))
+    turned = replace(features, text_projected=features.text_projected.flip(0))
+    assert not torch.allclose(head(turned, pair_batch()), head(features, pair_batch()))
+    assert head.needs == {"fused.cls", "image_projected", "text_projected"}
+
+
+def test_comparison_of_equal_embeddings_is_their_square_and_no_difference() -> None:
+    head = PairComparison(WIDTHS, num_classes=2, hidden=5)
+    seen = []
+    head.classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    features = compared()
+    head(replace(features, text_projected=features.image_projected), pair_batch())
+    cls, u, v, product, difference = seen[0].split([12, 6, 6, 6, 6], dim=1)
+    assert features.fused is not None
+    assert torch.equal(cls, features.fused[:, 0])
+    torch.testing.assert_close(u.norm(dim=1), torch.full((4,), 6**0.5))
+    torch.testing.assert_close(product, u * u)
+    assert torch.equal(u, v) and not difference.any()
+
+
+def test_comparison_needs_to_know_its_classes() -> None:
+    with pytest.raises(ValueError, match="num_classes is null"):
+        PairComparison(WIDTHS)

@@ -9,8 +9,10 @@ import torch
 from evaluate_doubles import Listed, number_of, numbered
 from torch import Tensor, nn
 
+from flava_plugin.evaluate import linear_probe
 from flava_plugin.evaluate.linear_probe import LinearProbe, probe, stratified
 from flava_plugin.evaluate.logistic import choose_and_fit, fit
+from flava_plugin.evaluate.sharing import ALONE
 from flava_plugin.schema import Component, Section
 from flava_plugin.types import Sample
 
@@ -65,6 +67,7 @@ class Reading:
     """Stands in for ``Flava``: [CLS] of a picture is a function of its number and a weight."""
 
     batch_size = 7
+    ranks = ALONE
 
     def __init__(self, weight: float = 1.0) -> None:
         self.learner = SimpleNamespace(backbone=nn.Linear(1, 1))
@@ -124,3 +127,30 @@ def test_mean_per_class_stands_beside_its_level() -> None:
     assert figures["mean_per_class_majority"] == pytest.approx(1 / 3)
     assert 0.5 < figures["mean_per_class"] <= 1
     assert (figures["classes"], figures["train"], figures["test"]) == (3, 90, 60)
+
+
+def test_one_sample_of_other_pixels_is_read_anew(tmp_path: Path) -> None:
+    flava, probed = Reading(), task(tmp_path)
+    probed(flava)  # type: ignore[arg-type]
+    samples = probed.train[0].samples
+    samples[17] = Sample(numbered(400 + 17), extra=samples[17].extra)
+    probed(flava)  # type: ignore[arg-type]
+    assert flava.asked == 100
+
+
+def test_lambda_is_chosen_on_the_published_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, given = clouds(60, 6), []
+    validation = np.arange(60) % 7 == 3
+
+    def choose(kept: object, left: object, *rest: object, **options: object) -> object:
+        given.extend((kept, left))
+        return choose_and_fit(kept, left, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(linear_probe, "choose_and_fit", choose)
+    figures = probe(train, clouds(30, 7), validation=validation)
+    for rows, chosen in zip(given, (~validation, validation), strict=True):
+        assert (rows[0] == train[0][chosen]).all() and (rows[1] == train[1][chosen]).all()
+    assert figures["train"] == 60  # fitted to both in the end
+    alone = np.arange(3)
+    with pytest.raises(ValueError, match="3 rows, each of another class, leave none to choose"):
+        probe((train[0][:3], alone), (train[0][:3], alone))

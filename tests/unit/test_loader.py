@@ -4,11 +4,10 @@ import time
 
 import pytest
 import torch
-from data_stubs import LetterTokenizer, Pairs, Pictures, Sentences, section
+from data_stubs import LetterTokenizer, Pairs, Pictures, Sentences, mixture_of, section
 
 from flava_plugin.data.loader import load_steps, start_worker
 from flava_plugin.data.reading import UnreadableDataError
-from flava_plugin.sections import MixtureSection
 from flava_plugin.types import Sample
 
 LAST = 12
@@ -21,9 +20,10 @@ def load(data=None, rank=0, size=1, first=0, last=LAST, pairs=None, seed=4, **op
         "pictures": Pictures(),
         **options.pop("datasets", {}),
     }
+    data = data or section()
     return load_steps(
-        data or section(),
-        MixtureSection(),
+        data,
+        options.pop("mixture", None) or mixture_of(data, seed),
         datasets,
         LetterTokenizer(),
         seed=seed,
@@ -233,7 +233,7 @@ def test_what_is_no_dataset_is_refused():
 def test_a_missing_dataset_is_refused():
     with pytest.raises(ValueError, match=r"data\.sources\.pictures: no dataset"):
         load_steps(
-            section(), MixtureSection(), {"pairs": Pairs(3), "sentences": Sentences()},
+            section(), mixture_of(section(), 0), {"pairs": Pairs(3), "sentences": Sentences()},
             LetterTokenizer(), seed=0, first=0, last=1, patch_grid=4, with_codebook=False,
         )  # fmt: skip
 

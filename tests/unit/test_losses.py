@@ -13,7 +13,7 @@ from flava_plugin.components.losses import (
     MaskedCrossEntropy,
     matching_ce,
 )
-from flava_plugin.types import MaskedPrediction
+from flava_plugin.types import Batch, MaskedPrediction
 
 BATCH = text_batch()
 
@@ -142,3 +142,13 @@ def test_contrastive_logits_are_fp32_under_autocast() -> None:
     exact = loss(pairs, pair_batch())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(loss(pairs, pair_batch()), exact)
+
+
+def test_label_smoothing_is_torch_s_over_the_rows_of_the_global_batch() -> None:
+    loss = GlobalContrastive(init_scale=0.0, label_smoothing=0.1)
+    dice = torch.Generator().manual_seed(0)
+    image, text = (F.normalize(torch.randn(5, 4, generator=dice), dim=-1) for _ in range(2))
+    batch = Batch("pair", image=image)
+    logits, labels = image @ text.T, torch.arange(5)
+    both = [F.cross_entropy(x, labels, label_smoothing=0.1) for x in (logits, logits.T)]
+    assert torch.allclose(loss((image, text), batch).mean(), sum(both) / 2, atol=1e-6)

@@ -3,6 +3,7 @@ import torch
 from evaluate_doubles import Filling, Listed
 
 from flava_plugin.evaluate.masked import Fill, MaskedTokens, majority, only
+from flava_plugin.model.backbone import LackingError
 from flava_plugin.types import Batch, Sample
 
 
@@ -15,9 +16,10 @@ def test_accuracy_and_majority_are_of_the_same_labels() -> None:
     assert figures["words_majority"] == pytest.approx(4 / 10)
 
 
-def test_an_objective_that_was_not_trained_is_left_out() -> None:
+def test_a_model_trained_on_none_of_the_objectives_is_refused() -> None:
     task = MaskedTokens(Listed([Sample(text="a")]), None, [Fill("mlm", "mlm", "text")])
-    assert task(Filling(torch.tensor([0]), torch.tensor([0]), 2)) == {}  # type: ignore[arg-type]
+    with pytest.raises(LackingError, match=r"none of mlm; it has itm, mmm_text, mmm_image"):
+        task(Filling(torch.tensor([0]), torch.tensor([0]), 2))  # type: ignore[arg-type]
 
 
 def test_majority_is_the_share_of_the_most_frequent_label() -> None:

@@ -39,6 +39,20 @@ def test_a_line_is_flat_and_its_numbers_are_exact(tmp_path: Path) -> None:
     assert isinstance(line["seconds"], float) and line["seconds"] >= 100.0
 
 
+def test_shares_are_in_the_line_where_they_changed_and_in_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with open_log(tmp_path, tensorboard=True) as log:
+        for step, shares in ((1, {"books": 0.25, "films": 0.75}), (2, None)):
+            norm = torch.tensor(0.5)
+            log.log(step, kind="text", source="books", losses={}, grad_norm=norm, lr=0.1,
+                    shares=shares)  # fmt: skip
+    first, second = lines(tmp_path)
+    assert first["shares"] == {"books": 0.25, "films": 0.75} and "shares" not in second
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("share/films")] == [(1, 0.75)]
+
+
 def test_resuming_drops_later_and_torn_lines(tmp_path: Path) -> None:
     with open_log(tmp_path) as log:
         for step in (1, 2, 3, 4):

@@ -8,7 +8,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from data_stubs import LetterTokenizer, section
+from data_stubs import LetterTokenizer, mixture_of, section
 from jpeg_photographs import NAMES, as_jpeg, photograph
 from PIL import Image
 from torchmultimodal.transforms.flava_transform import FLAVAImageTransform
@@ -21,7 +21,6 @@ from flava_plugin.data.pictures import choose_box
 from flava_plugin.data.randomness import generator
 from flava_plugin.data.transforms import Item
 from flava_plugin.pixels import shrink
-from flava_plugin.sections import MixtureSection
 from flava_plugin.sections_data import ImageSection
 from flava_plugin.types import Key, Sample
 
@@ -212,7 +211,7 @@ def test_a_step_is_the_same_under_every_number_of_workers(decoder):
             (step.micro_batches[0], [(fault.index, fault.reason) for fault in step.bad])
             for step in load_steps(
                 data,
-                MixtureSection(),
+                mixture_of(data, 3),
                 {"only": Photographs()},
                 LetterTokenizer(),
                 seed=3,

@@ -26,7 +26,11 @@ def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", [n for n in recipe_names() if n.startswith("pretrain/")])
+PLANNED = [n for n in recipe_names() if n.startswith("pretrain/") and "align" not in n]
+"""The work of a convolutional encoder is not known beforehand (``test_dual_encoder.py``)."""
+
+
+@pytest.mark.parametrize("name", PLANNED)
 def test_every_pretraining_recipe_is_planned_without_its_data(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,15 @@ def test_flops_are_those_of_a_real_step(changes: tuple[str, ...]) -> None:
         assert expected == pytest.approx(counted(recipe, blueprint, work), rel=near), work.kind
 
 
+def test_flops_of_a_dual_encoder_are_those_of_a_real_step() -> None:
+    recipe = load_recipe("pretrain/clip_shapes", ["data.global_batch=10"], check_files=False)
+    options = Options(device="cpu", pair_tokens=13)
+    blueprint = draw(recipe, options)
+    (work,) = workload(recipe, blueprint, options)
+    expected = total([*step_flops(blueprint, work, 0).values()]).executed
+    assert expected == pytest.approx(counted(recipe, blueprint, work), rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["pretrain/shapes", "pretrain/folder"])
 def test_parameters_are_exact(name: str) -> None:
     recipe = load_recipe(name, check_files=False)

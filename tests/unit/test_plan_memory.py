@@ -70,6 +70,19 @@ def test_activations_are_what_autograd_keeps(precision: Any, changes: tuple[str,
         assert expected == pytest.approx(measured, rel=0.03), (work.kind, precision)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_clip_s_activations_are_what_autograd_keeps(precision: Any) -> None:
+    recipe = load_recipe("pretrain/clip_shapes", ["data.global_batch=10"], check_files=False)
+    options = Options(device="cpu", pair_tokens=13)
+    blueprint = draw(recipe, options)
+    (work,) = workload(recipe, blueprint, options)
+    kept = kept_by_step(blueprint, work, numbers_of(precision, "cpu"), 0)
+    expected = sum(part.bytes for part in kept if part.part != "contrastive")
+    batch = synthetic_batch(recipe, work, blueprint.words, blueprint.patches, 0)
+    measured = kept_bytes(real_learner(recipe, blueprint.words), batch, precision)
+    assert expected == pytest.approx(measured, rel=0.05)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -4,6 +4,7 @@ from evaluate_doubles import Listed
 
 from flava_plugin.evaluate.attention_head import States, fit_head
 from flava_plugin.evaluate.probe import Questions
+from flava_plugin.evaluate.sharing import ALONE
 from flava_plugin.types import Sample
 
 
@@ -50,4 +51,4 @@ def test_a_kind_that_is_never_asked_is_refused() -> None:
     dataset = Listed([Sample(text="?", extra={"kind": "shape", "answer": "ring"})])
     task = Questions(dataset, dataset, ["color"], ("kind", "answer"))
     with pytest.raises(ValueError, match="none of kind 'color'"):
-        task(type("Double", (), {"batch_size": 4})())
+        task(type("Double", (), {"batch_size": 4, "ranks": ALONE})())

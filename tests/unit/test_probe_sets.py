@@ -16,7 +16,13 @@ from flava_plugin.data.split_choice import SplitRule, drawn_rows
 SIZES = {  # train and test; two a part where torchvision has the split
     **dict.fromkeys(PROBE_TREES, (2, 2)),
     **dict.fromkeys(("dtd", "flowers102", "pcam", "rendered_sst2", "country211"), (4, 2)),
-    **{"cifar10": (10, 2), "caltech101": (4, 2), "eurosat": (8, 4), "clevr_counts": (4, 4)},
+    **{
+        "fgvc_aircraft": (4, 2),
+        "cifar10": (10, 2),
+        "caltech101": (4, 2),
+        "eurosat": (8, 4),
+        "clevr_counts": (4, 4),
+    },
     **{"sun397": (4, 4)},
 }
 NAMES = {"mnist": "0 - zero", "clevr_counts": "3", "sun397": "abbey", "country211": "AD"} | {

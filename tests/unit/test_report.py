@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from flava_plugin.evaluate.exhibits import Cell, Exhibit
+from flava_plugin.evaluate.paper_tasks import TASKS
 from flava_plugin.evaluate.report import read_metrics, series, write_report
 from flava_plugin.evaluate.report_figures import line_chart, picture, running_mean, ticks
 from flava_plugin.evaluate.table import rows, text_table
@@ -176,3 +177,21 @@ def test_large_pictures_are_shrunk_and_small_ones_stay_sharp() -> None:
     large = picture(Image.effect_noise((1200, 800), 90).convert("RGBA"))
     assert 'class="pixels"' not in large
     assert len(large) < 250_000
+
+
+def test_the_papers_tasks_stand_beside_the_printed_figures(run_dir: Path) -> None:
+    paper = {
+        "tasks": {"mnist": {"accuracy": 0.5, "test": 10}},
+        "not_run": {"rte": f"needs a run {TRAP}"},
+        "notes": {"mnist": TRAP},
+    }
+    (run_dir / "paper_tasks.json").write_text(json.dumps(paper), encoding="utf-8")
+    text = write_report(run_dir, RESULTS, [], OBJECTIVES).read_text("utf-8")
+    printed = "".join(
+        f'<td class="value level">{x:.2f}</td>' for x in TASKS["mnist"].printed["accuracy"][:3]
+    )
+    assert f'<td>mnist</td><td>accuracy</td><td class="value">50.00</td>{printed}' in text
+    assert f'<td>mean vision</td><td></td><td class="value">50.00</td>{printed}' in text
+    assert "rte: needs a run &lt;script&gt;" in text
+    assert TRAP not in text
+    assert write_report(run_dir, RESULTS, [], OBJECTIVES).read_text("utf-8") == text

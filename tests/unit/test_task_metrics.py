@@ -11,6 +11,7 @@ from torch import Tensor
 from flava_plugin.data.vqa_answers import vqa_accuracy
 from flava_plugin.evaluate.metrics import Metric, measure
 from flava_plugin.evaluate.predictions import Predictions
+from flava_plugin.evaluate.sharing import ALONE
 from flava_plugin.types import Sample
 
 sk = pytest.importorskip("sklearn.metrics", reason="pip install '.[dev]'")
@@ -88,6 +89,7 @@ class Saying:
     """Stands in for ``Flava``: its head says what the samples bear under ``says``."""
 
     batch_size = 7
+    ranks = ALONE
     objectives = ("answers",)
     recipe = SimpleNamespace(objectives={"answers": SimpleNamespace(modality="pair")})
 

@@ -41,8 +41,8 @@ def fer2013(
 
     Args:
         path: The file, its folder, or torchvision's root above ``fer2013``.
-        split: ``train`` is Training and PublicTest, joined as CLIP joins them; ``test`` is
-            PrivateTest.
+        split: ``train`` is Training and PublicTest, joined as CLIP joins them, and ``validation``
+            says which rows are PublicTest; ``test`` is PrivateTest.
         broken_lines: Share of rows that may be broken; ten may be anyway.
 
     Returns:
@@ -55,7 +55,7 @@ def fer2013(
     table = _table(path)
     # icml_face_data.csv has blanks in its headings, which are taken off
     account, wanted = Account(str(table), broken_lines), ("emotion", "pixels", "Usage")
-    classes, labels, faces = ClassLabels(CLASSES), [], []
+    classes, labels, faces, public = ClassLabels(CLASSES), [], [], []
     for row in named_rows(table, wanted):
         account.seen += 1
         if isinstance(row, Dropped):
@@ -71,11 +71,13 @@ def fer2013(
             continue
         labels.append(label)
         faces.append(pixels)
+        public.append(row.values["Usage"].strip() == "PublicTest")
     account.judge()
     if not faces:
         raise ValueError(f"{table}: no row of {', '.join(_USAGES[split])} is left")
     account.log(len(faces))
-    return Faces(np.stack(faces), np.array(labels), account.coverage(len(faces)))
+    validation = np.array(public) if split == "train" and any(public) else None
+    return Faces(np.stack(faces), np.array(labels), account.coverage(len(faces)), validation)
 
 
 class Faces:
@@ -85,17 +87,23 @@ class Faces:
         faces: (N, 48, 48) uint8.
         labels: (N,) classes.
         coverage: What was found and what was left out.
+        validation: (N,) which of them are PublicTest among train's, or None.
     """
 
     class_names = CLASSES
     kind = "image"
 
     def __init__(
-        self, faces: NDArray[np.uint8], labels: NDArray[np.int64], coverage: Mapping[str, Any]
+        self,
+        faces: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        coverage: Mapping[str, Any],
+        validation: NDArray[np.bool_] | None = None,
     ) -> None:
         self.faces = faces
         self.classes = labels
         self.coverage = dict(coverage)
+        self.validation = validation
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -106,6 +114,10 @@ class Faces:
         digest = hashlib.blake2b(self.faces.tobytes(), digest_size=8)
         digest.update(self.classes.astype(np.int64).tobytes())
         return digest.hexdigest()
+
+    def files(self) -> tuple[()]:
+        """None: everything is held in memory, and is in the fingerprint."""
+        return ()
 
     def read(self, index: int, /) -> Sample:
         """Make a picture.

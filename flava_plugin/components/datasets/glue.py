@@ -65,13 +65,18 @@ _COLA = ("source", "label", "notation", "sentence")
 
 
 def glue(
-    *, path: InputPath, task: GlueTask, split: GlueSplit = "train", broken_lines: Share = 0.001
+    *,
+    path: InputPath,
+    task: GlueTask,
+    split: GlueSplit = "train",
+    mismatched: bool = False,
+    broken_lines: Share = 0.001,
 ) -> LabelledRows:
     """GLUE (Wang et al. 2019): ``CoLA/train.tsv`` and so on; quotes mean nothing in its tables.
 
     FLAVA reports eight tasks on their dev sets, without WNLI (arXiv 2112.04482, table 4). ``mnli``
-    has ``dev_matched`` (also called ``dev`` here, which the paper's figure is of) and
-    ``dev_mismatched``. ``stsb`` has a score of 0 to 5. Rows of two sentences have the second one in
+    has ``dev_matched`` (also called ``dev`` here) and ``dev_mismatched``; the paper's figure is the
+    mean of both. ``stsb`` has a score of 0 to 5. Rows of two sentences have the second one in
     ``second_text``. CoLA's files for training have no headings. ``mrpc`` is read from
     ``{train,dev,test}.tsv``, or from ``msr_paraphrase_{train,test}.txt`` with GLUE's list
     ``dev_ids.tsv`` (``mrpc_dev_ids.tsv``), which says what of train is dev. Hugging Face's parquet
@@ -81,6 +86,7 @@ def glue(
         path: The folder of all tasks, or the task's own.
         task: The task.
         split: The split; test comes without labels.
+        mismatched: Take ``mnli``'s ``dev`` and ``test`` of other genres than train's.
         broken_lines: Share of lines that may be broken; ten may be anyway.
 
     Returns:
@@ -90,10 +96,12 @@ def glue(
         ValueError: There is no such file, a column is missing, or no row is left.
     """
     layout = _LAYOUTS[task]
-    matched = split in ("dev", "test") and task == "mnli"
-    name = f"{split}_matched" if matched else split
-    if task != "mnli" and "matched" in split:
-        raise ValueError(f"{task} has no split '{split}', only train, dev and test")
+    name: str = split
+    if split in ("dev", "test") and task == "mnli":
+        name = f"{split}_{'mismatched' if mismatched else 'matched'}"
+    if task != "mnli" and ("matched" in split or mismatched):
+        asked = "mismatched sets" if mismatched else f"split '{split}'"
+        raise ValueError(f"{task} has no {asked}, only train, dev and test")
     folder = next((path / own for own in (layout.folder, task) if (path / own).is_dir()), path)
     about, labelled = "", not name.startswith("test")
     parquet = sorted(folder.glob(f"{name.replace('dev', 'validation')}-*.parquet"))

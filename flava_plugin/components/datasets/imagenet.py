@@ -20,7 +20,8 @@ def imagenet(
 ) -> ImageFolder:
     """ImageNet-1k: ``train/n01440764/*.JPEG`` and ``val/n01440764/*.JPEG``.
 
-    Classes are numbered by sorted WordNet id, the order of CLIP's class names.
+    Classes are numbered by sorted WordNet id, the order of CLIP's class names; those of ``val`` as
+    the folders of ``train`` are.
 
     Args:
         path: Folder of ``train`` and ``val``.
@@ -43,6 +44,9 @@ def imagenet(
             f"{found}; sort the pictures into such folders (for val, by the devkit's ground "
             "truth), or use image_folder"
         )
+    if (path / "train").is_dir():  # so that both splits number them alike, though one lacks some
+        known = (each.name for each in (path / "train").iterdir() if each.is_dir())
+        folder.number_classes(sorted(name for name in known if _WNID.fullmatch(name)))
     if class_names is not None:
         folder.class_names = _names(class_names, folder.class_names)
     return folder

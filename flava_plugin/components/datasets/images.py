@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -124,6 +124,14 @@ class ImageFolder:
         """16 hex digits; they change with the names of the files."""
         said = "\0".join(self._names).encode("utf-8", "surrogateescape")
         return hashlib.blake2b(said, digest_size=8).hexdigest()
+
+    def files(self) -> Iterator[str]:
+        """Files that the samples are read from.
+
+        Yields:
+            str: Their paths.
+        """
+        yield from (f"{self.path}/{name}" for name in self._names)
 
     def number_classes(self, names: Sequence[str]) -> None:
         """Number the classes as another split does.

@@ -40,7 +40,8 @@ class ProbeSet:
     Attributes:
         kind: Class of ``torchvision.datasets``.
         folder: What has to lie below the root.
-        train: Its options, for each part that is joined to train; CLIP trains on validation too.
+        train: Its options, for each part that is joined to train: the first is fitted to while
+            lambda is chosen on the second, the published validation part, if there is one.
         test: Its options for what is measured.
         rule: How a split is drawn where none is published, after CLIP's sizes.
         names: Names of the classes where torchvision has none.
@@ -68,11 +69,16 @@ PROBES: dict[str, ProbeSet] = {
     "cifar10": ProbeSet("CIFAR10", "cifar-10-batches-py", _TRUE, _FALSE),
     "cifar100": ProbeSet("CIFAR100", "cifar-100-python", _TRUE, _FALSE),
     "stanford_cars": ProbeSet("StanfordCars", "stanford_cars"),
-    "fgvc_aircraft": ProbeSet("FGVCAircraft", "fgvc-aircraft-2013b", ({"split": "trainval"},)),
+    "fgvc_aircraft": ProbeSet("FGVCAircraft", "fgvc-aircraft-2013b", _JOINED),
     "dtd": ProbeSet("DTD", "dtd", _JOINED),
     "oxford_pets": ProbeSet("OxfordIIITPet", "oxford-iiit-pet", ({"split": "trainval"},)),
     "caltech101": ProbeSet(
-        "Caltech101", "caltech101", _WHOLE, _WHOLE, rule=SplitRule(30, None, True)
+        "Caltech101",
+        "caltech101",
+        _WHOLE,
+        _WHOLE,
+        rule=SplitRule(30, None, True),
+        quirk="101 classes, without the background that CLIP's table counts as one",
     ),
     "flowers102": ProbeSet(
         "Flowers102", "flowers-102", _JOINED, names=tuple(map(str, range(1, 103)))
@@ -97,7 +103,9 @@ PROBES: dict[str, ProbeSet] = {
     "rendered_sst2": ProbeSet("RenderedSST2", "rendered-sst2", _JOINED),
     "country211": ProbeSet("Country211", "country211", ({"split": "train"}, {"split": "valid"})),
 }
-"""By name; sizes after CLIP's table 9 (Radford et al. 2021), which FLAVA's probes follow."""
+"""By name; sizes after CLIP's table 9 (Radford et al. 2021), which FLAVA's probes follow. Aircraft,
+DTD, Flowers102, PCAM, Rendered SST2 and Country211 publish a validation part; of the others a share
+of train is held out (its appendix A.3)."""
 
 
 def names_and_labels(part: Any, lowest: int) -> tuple[list[str], list[int]]:

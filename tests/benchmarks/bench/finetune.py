@@ -1,9 +1,12 @@
 """What pretraining is worth on ``shapes``: heads fine-tuned from the demo run and from scratch.
 
-    python -m tests.benchmarks.bench.finetune --steps 300 --seeds 3
+    python -m tests.benchmarks.bench.finetune --demo runs/demo --steps 10,30,100,300 --seeds 3
 
 Both start from the same recipe and seed, so from the same head, and make the same number of steps;
-``init`` is all that differs.
+``init`` is all that differs. Every number of steps is a training of its own, with its own schedule.
+The figure is read off pictures of seen combinations; ``unseen`` beside it is of the others.
+
+Runs and figures stay in ``--folder``, and the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -12,84 +15,113 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-KINDS = ("shapes_classify", "shapes_colors", "shapes_yes_no", "shapes_entailment")
-WANTED = {"shapes_colors": 0.30, "shapes_classify": 0.15, "shapes_entailment": 0.10}
-"""By how much the pretrained one has to be better, and by two standard errors."""
+from tests.benchmarks.bench.shapes_runs import flava, keep, kept, table
+
+FIGURES = {
+    "classify": "answers.accuracy",
+    "colors": "answers.accuracy",
+    "yes_no": "answers.accuracy",
+    "entailment": "answers.accuracy",
+    "retrieval": "retrieval.image_to_text_r1",
+}
+"""Figure by recipe ``finetune/shapes_KIND``."""
+
+WANTED = {"colors": 0.30, "classify": 0.15, "entailment": 0.10}
+"""By how much the pretrained one has to be better at some number of steps, and by two standard
+errors; the other kinds are reported."""
 
 
-def flava(*words: str) -> None:
-    """Run a command of ours.
+def measured(kind: str, steps: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train a head from the demo run and from scratch, and measure both.
 
     Args:
-        *words: What follows ``flava``.
-    """
-    subprocess.run([sys.executable, "-m", "flava_plugin", *words], check=True, capture_output=True)
-
-
-def accuracy(kind: str, seed: int, steps: int, *, demo: Path | None, folder: Path) -> float:
-    """Train and measure one head.
-
-    Args:
-        kind: Name of a recipe in ``recipes/finetune``.
-        seed: Of the run.
-        steps: Optimiser steps.
-        demo: The run whose backbone it starts from; None for scratch.
-        folder: Where its run lies.
+        kind: A key of ``FIGURES``.
+        steps: Optimiser steps of each.
+        seed: Of both.
+        arguments: With ``demo``, ``folder`` and ``split``.
 
     Returns:
-        The share of right answers in the split ``dev``.
+        A line: the figure of the tuned and of the fresh one, and both on unseen combinations where
+        the recipe has a task for them.
     """
-    run_dir = folder / f"{kind}-{seed}-{'tuned' if demo else 'scratch'}"
-    shutil.rmtree(run_dir, ignore_errors=True)
-    init = f"init={{run: '{demo}'}}" if demo else "init=null"
-    changes = (f"run_dir={run_dir}", f"seed={seed}", f"steps={steps}", init, "checkpoint.keep=1")
-    flava("train", f"finetune/{kind}", *changes, "metrics.tensorboard=false")
-    flava("eval", str(run_dir), "--no-report")
-    results = json.loads((run_dir / "results.json").read_text())
-    return float(results["answers"]["accuracy"])
+    name = f"{kind}-{steps}-{seed}-{arguments.split}"
+    line = kept(arguments.folder, name)
+    if line is not None:
+        return line
+    tuned, fresh = (arguments.folder / f"{name}-{start}" for start in ("tuned", "scratch"))
+    changes = [f"seed={seed}", f"steps={steps}", "checkpoint.keep=1", "metrics.tensorboard=false"]
+    starts = (
+        (tuned, f"finetune/shapes_{kind}", f"init={{run: '{arguments.demo.resolve()}'}}"),
+        # the whole recipe that the other has written, whose model came from the demo
+        (fresh, str(tuned / "recipe.yaml"), "init=null"),
+    )
+    line = {"kind": kind, "steps": steps, "seed": seed}
+    for run_dir, recipe, init in starts:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        flava("train", recipe, f"run_dir={run_dir}", init, *changes)
+        flava("eval", str(run_dir), "--no-report", "--split", arguments.split)
+        results = json.loads((run_dir / "results.json").read_text())
+        task, figure = FIGURES[kind].split(".")
+        start = run_dir.name.rpartition("-")[2]
+        line[start] = results[task][figure]
+        if "unseen" in results:
+            line[f"{start}_unseen"] = results["unseen"][figure]
+    return keep(arguments.folder, name, line)
 
 
-def main() -> None:
-    """Measure every kind and print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def gain(lines: list[dict[str, Any]]) -> tuple[float, float]:
+    """Mean gain of the tuned runs over the fresh ones of the same seed, and its standard error.
+
+    Args:
+        lines: Of several seeds.
+
+    Returns:
+        Both; the error is NaN with one seed.
+    """
+    gains = [line["tuned"] - line["scratch"] for line in lines]
+    error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+    return statistics.fmean(gains), error
+
+
+def main() -> int:
+    """Measure every kind at every number of steps, and print a table.
+
+    Returns:
+        0, or 1 where a gain that is wanted is not held at any number of steps.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--demo", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--steps", default="10,30,100,300")
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
+    parser.add_argument("--kinds", default=",".join(FIGURES))
+    parser.add_argument("--split", default="publish", help="that is measured on")
     parser.add_argument("--folder", type=Path, default=Path("runs/finetune"))
     arguments = parser.parse_args()
     if not (arguments.demo / "recipe.yaml").is_file():
         flava("train", "pretrain/shapes", f"run_dir={arguments.demo}")
-    for kind in arguments.kinds.split(","):
-        pairs = []
-        for seed in range(arguments.seeds):
-            places = (arguments.demo, None)
-            pairs.append(
-                [
-                    accuracy(kind, seed, arguments.steps, demo=demo, folder=arguments.folder)
-                    for demo in places
-                ]
-            )
-        gains = [tuned - scratch for tuned, scratch in pairs]
-        error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
-        gain = statistics.fmean(gains)
-        row = {
-            "kind": kind,
-            "steps": arguments.steps,
-            "tuned": [round(tuned, 4) for tuned, _ in pairs],
-            "scratch": [round(scratch, 4) for _, scratch in pairs],
-            "gain": round(gain, 4),
-            "standard_error": round(error, 4),
-        }
-        if kind in WANTED:
-            row["held"] = gain >= WANTED[kind] and gain >= 2 * error
-        sys.stdout.write(json.dumps(row) + "\n")
-        sys.stdout.flush()
+    kinds, rows, held = arguments.kinds.split(","), [], set()
+    for kind in kinds:
+        for steps in map(int, arguments.steps.split(",")):
+            lines = [measured(kind, steps, seed, arguments) for seed in range(arguments.seeds)]
+            mean, error = gain(lines)
+            if mean >= WANTED.get(kind, 0.0) and mean >= 2 * error:
+                held.add(kind)
+            cells = [
+                " ".join(f"{line[key]:.3f}" for line in lines) if key in lines[0] else "-"
+                for key in ("tuned", "scratch", "tuned_unseen", "scratch_unseen")
+            ]
+            rows.append([kind, str(steps), *cells, f"{mean:+.3f} ± {error:.3f}"])
+    head = ["kind", "steps", "tuned", "scratch", "tuned, unseen", "scratch, unseen", "gain"]
+    missed = [kind for kind in kinds if kind in WANTED and kind not in held]
+    sys.stdout.write(f"{table(head, rows)}\n\nmissed: {', '.join(missed) or 'none'}\n")
+    return int(bool(missed))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
