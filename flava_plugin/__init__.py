@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flava_plugin.evaluate.inference import load
     from flava_plugin.registry import (
+        balances,
         codebooks,
         datasets,
         encoders,
@@ -26,7 +27,7 @@ _HOMES = {
     "load": "flava_plugin.evaluate.inference",
     **dict.fromkeys(
         ("codebooks", "datasets", "encoders", "evaluators", "heads", "losses", "mixtures")
-        + ("tokenizers",),
+        + ("balances", "tokenizers"),
         "flava_plugin.registry",
     ),
     **dict.fromkeys(("Batch", "Dataset", "Features", "Sample", "Widths"), "flava_plugin.types"),
@@ -38,6 +39,7 @@ __all__ = [
     "Features",
     "Sample",
     "Widths",
+    "balances",
     "codebooks",
     "datasets",
     "encoders",

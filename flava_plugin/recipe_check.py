@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 
 from pydantic import BaseModel, ValidationError
 
+from flava_plugin.recipe_balance import sharing_errors
 from flava_plugin.recipe_fit import (
     evaluation_errors,
     execution_errors,
@@ -19,7 +20,6 @@ from flava_plugin.recipe_fit import (
     order_errors,
     sharding_errors,
 )
-from flava_plugin.recipe_mixture import mixture_errors
 from flava_plugin.registry import REGISTRIES
 from flava_plugin.schema import Component, Kind, MustExist, Section, by_name
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from flava_plugin.recipe import Recipe
 
 RESERVED = {"step", "kind", "source", "grad_norm", "lr", "samples_per_s", "seconds", "compiled"} | {
-    *("epoch", "bad_samples", "incidents", "shares", "balance")
+    *("epoch", "bad_samples", "incidents", "shares", "balance", "weights")
 }
 """Keys of a line of ``metrics.jsonl`` that are no objectives."""
 
@@ -53,7 +53,7 @@ def check(
     errors += _component_errors(schema, data | {"init": None} if awaited else data, (), check_files)
     sound = recipe or without_errors(schema, data)[0]
     if sound is not None:
-        errors += [*_cross_errors(sound), *mixture_errors(sound, check_files=check_files)]
+        errors += [*_cross_errors(sound), *sharing_errors(sound, check_files=check_files)]
     return recipe, errors
 
 

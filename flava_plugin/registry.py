@@ -235,6 +235,7 @@ heads = Registry("head", "flava_plugin.heads")
 losses = Registry("loss", "flava_plugin.losses")
 datasets = Registry("dataset", "flava_plugin.datasets")
 evaluators = Registry("evaluator", "flava_plugin.evaluators")
+balances = Registry("balance", "flava_plugin.balances")
 mixtures = Registry("mixture", "flava_plugin.mixtures")
 
 REGISTRIES = {
@@ -245,5 +246,6 @@ REGISTRIES = {
     "losses": losses,
     "datasets": datasets,
     "evaluators": evaluators,
+    "balances": balances,
     "mixtures": mixtures,
 }

@@ -116,4 +116,5 @@ def by_name(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
 
+BalanceSpec = Annotated[Component, BeforeValidator(by_name), Kind("balances", alone=True)]
 MixtureSpec = Annotated[Component, BeforeValidator(by_name), Kind("mixtures", alone=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flava_plugin.schema import Component, MixtureSpec, Positive, Section
+from flava_plugin.schema import BalanceSpec, Component, MixtureSpec, Positive, Section
 
 
 class MixtureSection(Section):
@@ -33,9 +33,13 @@ class BalanceSection(Section):
     """How the objectives' losses become one number.
 
     Attributes:
-        strategy: ``fixed``: the objectives' weights.
+        strategy: A registered balance (``flava ls balances``), with options or its name alone.
+        step: What an optimiser step reads. ``interleaved``: a batch of the source whose turn it is
+            (paper). ``accumulated``: one of each kind, so that all objectives meet in it; a step
+            then costs as much as one of each kind.
         diagnose: Measure the objectives' gradients while training; null for never.
     """
 
-    strategy: Literal["fixed"] = "fixed"
+    strategy: BalanceSpec = Component(type="fixed")
+    step: Literal["interleaved", "accumulated"] = "interleaved"
     diagnose: DiagnoseSection | None = None

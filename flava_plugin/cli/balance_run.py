@@ -116,6 +116,7 @@ def _measure(
         with_codebook=any(getattr(h, "needs_codes", False) for h in learner.heads.values()),
         masked=hides(learner),
         codes=open_codes(recipe.data, datasets, learner.codebook),
+        accumulated=recipe.balance.step == "accumulated",
         text_multiple=text_multiple(
             compiled=recipe.compile, padding_is_read=recipe.model.padding == "released"
         ),

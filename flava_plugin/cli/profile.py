@@ -71,6 +71,8 @@ def run_profile(arguments: argparse.Namespace) -> int:
         return 1
     if found.rank == 0:
         print(text(found))
+        if recipe.balance.step == "accumulated":
+            print("\nbalance.step accumulated: a step of the run takes one of each kind together")
         if trace is not None:
             print(f"\nwrote {trace}")
     return 0

@@ -11,6 +11,7 @@ import logging
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from flava_plugin.data.damage import StoreError
 from flava_plugin.data.mixture_run import Mixture
 from flava_plugin.data.ordering import footprint
 from flava_plugin.data.reading import UnreadableDataError
+from flava_plugin.data.rounds import Rounds, joined
 from flava_plugin.data.steps import Step, Steps, Turn, micro_batch_rows
 from flava_plugin.data.tokenizer import Tokenizer
 from flava_plugin.sections_data import DataSection
@@ -38,10 +40,14 @@ class Turns:
         mixture: Which source feeds a step.
         first: First step.
         last: One past the last step of the run.
+        rounds: What an accumulated step reads; None where a step reads one source.
     """
 
-    def __init__(self, mixture: Mixture, first: int, last: int) -> None:
+    def __init__(
+        self, mixture: Mixture, first: int, last: int, rounds: Rounds | None = None
+    ) -> None:
         self.mixture = mixture
+        self.rounds = rounds
         self.first = first
         self.last = last
         self.begin(first)
@@ -66,11 +72,14 @@ class Turns:
         return until
 
     def __len__(self) -> int:
-        """Steps of the interval."""
-        return len(self.span)
+        """Turns of the interval."""
+        return len(self.span) * (len(self.rounds) if self.rounds else 1)
 
     def __iter__(self) -> Iterator[Turn]:
         """Tell whose turn it is, step by step."""
+        if self.rounds:
+            yield from chain.from_iterable(map(self.rounds.turns, self.span))
+            return
         for step in self.span:
             source = self.mixture.source_at(step)
             yield Turn(step, source, self.mixture.steps_before(step, source))
@@ -103,11 +112,15 @@ class Loader:
         done = self.turns.first
         while done < self.turns.last:
             done = self.turns.begin(done)
+            rounds, parts = self.turns.rounds, list[Step]()
             for step in self.reader:
                 if isinstance(step, Exception):
                     raise step
-                parts = (split(whole, self.rows, self.padding) for whole in step.micro_batches)
-                yield replace(step, micro_batches=[part for each in parts for part in each])
+                cut = (split(whole, self.rows, self.padding) for whole in step.micro_batches)
+                parts.append(replace(step, micro_batches=[part for each in cut for part in each]))
+                if rounds is None or len(parts) == len(rounds):
+                    yield joined(parts) if rounds else parts[0]
+                    parts = []
 
 
 class Told(torch_data.Dataset[Step | Exception]):
@@ -154,6 +167,7 @@ def load_steps(
     masked: bool = True,
     text_multiple: int = 1,
     codes: Mapping[str, Codes] | None = None,
+    accumulated: bool = False,
 ) -> Loader:
     """Load a rank's part of the steps ``first`` to ``last - 1``, in order.
 
@@ -176,6 +190,7 @@ def load_steps(
         masked: Whether anything is hidden (fine-tuning hides nothing).
         text_multiple: Texts are padded to a multiple of it, or to the longest that is allowed.
         codes: The codebook's targets by source, of those that have some (``open_codes``).
+        accumulated: Whether a step has a batch of each kind (``rounds.py``).
 
     Returns:
         The steps, each cut into micro-batches of ``per_gpu_batch`` rows.
@@ -203,7 +218,7 @@ def load_steps(
     parallel: dict[str, Any] = {}
     if section.workers:
         parallel = {"prefetch_factor": section.prefetch, "persistent_workers": True}
-    turns = Turns(mixture, first, last)
+    turns = Turns(mixture, first, last, Rounds(section.sources, seed) if accumulated else None)
     reader = DataLoader(
         Told(steps),
         batch_size=None,

@@ -50,6 +50,7 @@ class Step:
         epoch: Epochs of the source that were over when the step began.
         incidents: What happened while its files were fetched, counted: requests that failed, stood
             still or brought wrong bytes, and were made again.
+        parts: Of an accumulated step those it is made of, one of each kind; else none.
     """
 
     step: int
@@ -59,6 +60,12 @@ class Step:
     bad: list[BadSample]
     epoch: int = 0
     incidents: Mapping[str, int] = field(default_factory=dict)
+    parts: tuple[Step, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What its batches hold, of an accumulated step all: ``pair+image+text``."""
+        return "+".join(part.modality for part in self.parts or (self,))
 
 
 class Steps(torch_data.Dataset[Step]):

@@ -36,6 +36,12 @@ def warnings(found: Plan) -> list[str]:
         lines.append(
             f"sharding.strategy 'none' is for one process, not {gpus}; use sharding.strategy=ddp"
         )
+    if found.recipe.balance.step == "accumulated":
+        lines.append(
+            "balance.step accumulated: the memory planned lacks the gradients kept from kind to "
+            "kind, one set more, and under surgery one for each objective; nor are surgery's "
+            "passes for each objective in the time"
+        )
     room = found.device.memory or machine_memory()
     if room and found.own.total > room:
         ways = _ways_out(found, room)

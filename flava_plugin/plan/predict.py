@@ -22,6 +22,7 @@ from flava_plugin.plan.memory import STRATEGIES, Peak, State, optimiser_ranks, p
 from flava_plugin.plan.options import Options
 from flava_plugin.plan.workload import Work, workload
 from flava_plugin.recipe import Recipe
+from flava_plugin.recipe_balance import batches_of_step
 
 ADAMW_BYTES = 28
 """Moved for each fp32 parameter: four numbers read, three written."""
@@ -104,13 +105,16 @@ class Plan:
 
     @property
     def mean_seconds(self) -> float:
-        """Of a step, over the mixture's shares."""
+        """Of a step: over the mixture's shares, of an accumulated one of all kinds together."""
+        if self.recipe.balance.step == "accumulated":
+            return sum(step.total_seconds for step in self.steps)
         return sum(step.work.share * step.total_seconds for step in self.steps)
 
     @property
     def samples_per_second(self) -> float:
         """Of all GPUs together."""
-        return self.recipe.data.global_batch / self.mean_seconds
+        rows = self.recipe.data.global_batch * batches_of_step(self.recipe)
+        return rows / self.mean_seconds
 
     @property
     def hours(self) -> float:

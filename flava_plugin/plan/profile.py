@@ -20,7 +20,6 @@ from flava_plugin.data.steps import Step
 from flava_plugin.model.execution import compile_layers, text_multiple
 from flava_plugin.model.learner import Learner, build_learner, hides
 from flava_plugin.recipe import Recipe, RecipeError
-from flava_plugin.train.balance import Balance
 from flava_plugin.train.optim import clamp_logit_scale, lr_at, set_lr
 from flava_plugin.train.profiling import Sections, watch
 from flava_plugin.train.sharding import Strategy, make_strategy
@@ -195,7 +194,7 @@ def _step(
         strategy,
         learner,
         batch.micro_batches,
-        Balance(recipe.balance, recipe.objectives).weights,
+        {name: objective.weight for name, objective in recipe.objectives.items()},
         world,
         (recipe.seed, batch.step),
         precision=recipe.precision,

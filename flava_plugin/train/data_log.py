@@ -79,7 +79,7 @@ class DataLog:
             dist.all_gather_object(records, own)
         for _, incidents in records:
             self.incidents.update(incidents)
-        rows = (step.step + 1) * self.section.global_batch
+        rows = (step.step + 1) * self.section.global_batch * max(1, len(step.parts))
         self.bad.add([each for bad, _ in records for each in bad], rows)
 
     def figures(self, step: Step) -> dict[str, int]:

@@ -123,7 +123,10 @@ class Diagnosis:
         """
         started = time.monotonic()
         found = self.gradients(loss_scale)
-        shares = kind_shares(mixture, self.kinds, done)
+        if self.loader.turns.rounds:  # a step has a batch of each kind
+            shares = dict.fromkeys(self.kinds.values(), 1.0)
+        else:
+            shares = kind_shares(mixture, self.kinds, done)
         kinds = self.learner.modalities
         record = BalanceRecord(
             step=done,

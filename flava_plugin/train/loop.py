@@ -12,7 +12,7 @@ import hashlib
 import logging
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
@@ -26,14 +26,16 @@ from flava_plugin.data.loader import load_steps
 from flava_plugin.data.mixture_run import open_mixture
 from flava_plugin.evaluate.inference import Flava
 from flava_plugin.evaluate.sharing import ALONE, Ranks
-from flava_plugin.evaluate.tasks import run_tasks
+from flava_plugin.evaluate.tasks import Evaluator, build_tasks, measure
 from flava_plugin.model.attention_kernels import check_kernel
 from flava_plugin.model.execution import compile_layers, compiled_graphs, text_multiple
 from flava_plugin.model.freezing import freeze
 from flava_plugin.model.learner import Learner, build_learner, hides
 from flava_plugin.recipe import Recipe, RecipeError
+from flava_plugin.recipe_balance import batches_of_step
 from flava_plugin.recipe_mixture import facts_of
 from flava_plugin.train import checkpoint, initialise, mixing, run_folder
+from flava_plugin.train.accumulated import Computing
 from flava_plugin.train.balance import Balance
 from flava_plugin.train.best import Best
 from flava_plugin.train.data_log import DataLog
@@ -49,7 +51,7 @@ from flava_plugin.train.resume import newest_of_all, take_over
 from flava_plugin.train.saver import Saver
 from flava_plugin.train.sharding import Strategy, make_strategy
 from flava_plugin.train.sharding.whole import full_state
-from flava_plugin.train.step import check_finite, check_precision, train_step
+from flava_plugin.train.step import check_finite, check_precision
 from flava_plugin.train.world import connect, disconnect, lost_ranks_named
 
 logger = logging.getLogger(__name__)
@@ -85,12 +87,13 @@ def train(recipe: Recipe) -> None:
         token, found = take_over(run_dir, world, found)
         first, saved = (found.step, found.state) if found else (0, {})
         best = Best(recipe.evaluate, saved)
+        rows = recipe.data.global_batch * batches_of_step(recipe)
         seconds: float = saved.get("seconds", 0.0)
         writes = world.rank == 0
         if writes:
             checkpoint.sweep(run_dir)
             checkpoint.point_best(run_dir, best.found["step"] if best.found else None)
-            run_folder.summarise(run_dir, first, seconds, first * recipe.data.global_batch)
+            run_folder.summarise(run_dir, first, seconds, first * rows)
         if first >= steps:
             logger.info("%s has done its %d steps; raise steps to go on with it", run_dir, first)
             return
@@ -119,7 +122,8 @@ def train(recipe: Recipe) -> None:
         groups = groups_of(learner)
         strategy = make_strategy(recipe.sharding, learner, recipe.optim, world)
         ema = Ema(strategy, recipe.optim.ema) if recipe.optim.ema is not None else None
-        balance = Balance(recipe.balance, recipe.objectives)
+        balance = Balance(recipe.balance, recipe.objectives, recipe.seed)
+        computing = Computing(strategy, learner, balance, groups, recipe.seed, recipe.precision)
         scale = LossScale(enabled=recipe.precision == "fp16")
         if found:
             strategy.load_model(found.source("model"))
@@ -127,6 +131,7 @@ def train(recipe: Recipe) -> None:
                 ema.load(found.source("model"), found.source("ema"))
             strategy.load_optimizer(found.source("optim"))
             scale.load_state(saved.get("loss_scale", scale.state()))
+            balance.load_state(saved["balance"])
             logger.info("going on from step %d of %s", first, run_dir)
 
         # On what
@@ -134,6 +139,8 @@ def train(recipe: Recipe) -> None:
             name: registry.datasets.build(source.dataset.type, **source.dataset.options)
             for name, source in recipe.data.sources.items()
         }
+        measured = 0 < recipe.evaluate.every <= steps  # a set that is not there is told now
+        tasks = build_tasks(recipe.evaluate.tasks, recipe.evaluate.split) if measured else {}
         data_log = DataLog(recipe.data, datasets, world)
         if found:
             data_log.load_state(saved["data"])
@@ -153,6 +160,7 @@ def train(recipe: Recipe) -> None:
             with_codebook=any(getattr(h, "needs_codes", False) for h in learner.heads.values()),
             masked=hides(learner),
             codes=open_codes(recipe.data, datasets, learner.codebook),
+            accumulated=balance.accumulated,
             text_multiple=text_multiple(
                 compiled=recipe.compile, padding_is_read=recipe.model.padding == "released"
             ),
@@ -176,7 +184,7 @@ def train(recipe: Recipe) -> None:
             MetricLog(
                 run_dir,
                 first=first,
-                global_batch=recipe.data.global_batch,
+                global_batch=rows,
                 seconds=seconds,
                 tensorboard=recipe.metrics.tensorboard,
                 writes=writes,
@@ -184,24 +192,13 @@ def train(recipe: Recipe) -> None:
             )
         )
         progress = stack.enter_context(Progress(steps, first, shown=writes))
-        saver = stack.enter_context(
-            Saver(run_dir, recipe.checkpoint, world, token, recipe.data.global_batch)
-        )
+        saver = stack.enter_context(Saver(run_dir, recipe.checkpoint, world, token, rows))
 
         for batch in batches:
             done = batch.step + 1
             lr = lr_at(batch.step, recipe.optim, steps)
             set_lr(strategy.optimizer, lr)
-            losses = train_step(
-                strategy,
-                learner,
-                batch.micro_batches,
-                balance.weights,
-                world,
-                (recipe.seed, batch.step),
-                precision=recipe.precision,
-                loss_scale=scale.value,
-            )
+            losses = computing.step(batch, scale.value)
             norm = strategy.clip_grad_norm(recipe.optim.clip_norm, loss_scale=scale.value)
             check_finite(losses if scale.enabled else {**losses, "gradient norm": norm}, done)
             if scale.allows(norm):
@@ -215,16 +212,18 @@ def train(recipe: Recipe) -> None:
             if done % recipe.metrics.every == 0 or done == steps:
                 line = log.log(
                     done,
-                    kind=batch.modality,
+                    kind=batch.kind,
                     source=batch.source,
                     losses=losses,
                     grad_norm=norm,
                     lr=lr,
                     data=data_log.figures(batch),
                     shares=mixture.begun(batch.step, recipe.metrics.every),
+                    weights=balance.begun(batch.step, recipe.metrics.every),
                     compiled=compiled_graphs() if recipe.compile else None,
                 )
                 progress.show(line, list(losses))
+            balance.note(done, losses, partial(diagnosis.gradients, scale.value), world)
             if diagnosis.due(done):
                 record = diagnosis.measure(done, mixture, balance.weights, lr, scale.value)
                 log.log_balance(record)
@@ -240,7 +239,7 @@ def train(recipe: Recipe) -> None:
             is_best = enough = False
             if recipe.evaluate.every and done % recipe.evaluate.every == 0:
                 with ema.applied() if ema is not None else nullcontext():
-                    results = _evaluate(strategy, learner, build, tokenizer, recipe)
+                    results = _evaluate(strategy, learner, build, tokenizer, recipe, tasks)
                 if results is not None:
                     log.log_evaluation(done, results)
                     is_best = best.consider(done, results)
@@ -281,6 +280,7 @@ def _evaluate(
     build: Callable[[], Learner],
     tokenizer: Any,
     recipe: Recipe,
+    tasks: Mapping[str, Evaluator],
 ) -> dict[str, dict[str, float | int]] | None:
     """Measure on all ranks, or where they hold parts on rank 0 with a copy; None on the others."""
     world = strategy.world
@@ -293,5 +293,5 @@ def _evaluate(
         learner.load_state_dict(state)
         learner.to(world.device)
     flava = Flava(learner, tokenizer, recipe, world.device, ranks=ranks)
-    found = run_tasks(flava, recipe.evaluate.tasks, recipe.evaluate.split)
+    found = measure(flava, tasks)
     return None if world.rank else found

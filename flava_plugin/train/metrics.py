@@ -1,12 +1,13 @@
 """What a run reports while it trains: ``metrics.jsonl`` and TensorBoard events.
 
-A line holds ``step`` (optimiser steps done), ``kind`` (image, text or pair), ``source``, the losses
-computed in that step, ``grad_norm`` (null where fp16 overflowed and the step was left out), ``lr``,
-``epoch`` of the source, ``bad_samples`` replaced so far if any, ``shares`` of the sources where new
-ones began since the line before, ``samples_per_s`` and ``seconds``; where files are fetched
-``incidents`` so far if any, and under ``compile`` also ``compiled``, the graphs compiled so far. A
-line of kind ``balance`` has ``step`` and the figures of a diagnosis, which ``balance.jsonl`` has in
-full (``balance_record.py``). All is a function of the step alone but for the last four keys, so a
+A line holds ``step`` (optimiser steps done), ``kind`` (image, text or pair; of an accumulated step
+all, joined by +), ``source``, the losses computed in that step, ``grad_norm`` (null where fp16
+overflowed and the step was left out), ``lr``, ``epoch`` of the source, ``bad_samples`` replaced so
+far if any, ``shares`` of the sources and ``weights`` of the objectives where new ones began since
+the line before, ``samples_per_s`` and ``seconds``; where files are fetched ``incidents`` so far if
+any, and under ``compile`` also ``compiled``, the graphs compiled so far. A line of kind ``balance``
+has ``step`` and the figures of a diagnosis, which ``balance.jsonl`` has in full
+(``balance_record.py``). All is a function of the step alone but for the last four keys, so a
 resumed run's file equals the uninterrupted one's.
 """
 
@@ -126,6 +127,7 @@ class MetricLog:
         lr: float,
         data: Mapping[str, int] | None = None,
         shares: Mapping[str, float] | None = None,
+        weights: Mapping[str, float] | None = None,
         compiled: int | None = None,
     ) -> dict[str, Any]:
         """Write the line of a step; the only place where losses leave the device.
@@ -139,6 +141,7 @@ class MetricLog:
             lr: Learning rate of the step.
             data: What else the line says, of the data.
             shares: Share of steps by source, where it has changed.
+            weights: Of the objectives, where they have changed.
             compiled: Graphs compiled so far, where the run compiles; a growing number says that
                 shapes keep changing.
 
@@ -154,6 +157,8 @@ class MetricLog:
         line |= {"grad_norm": norm if math.isfinite(norm) else None, "lr": lr, **(data or {})}
         if shares:
             line["shares"] = dict(shares)
+        if weights:
+            line["weights"] = dict(weights)
         line |= {"samples_per_s": round(rate, 1), "seconds": round(self.seconds, 2)}
         if compiled is not None:
             line["compiled"] = compiled
@@ -163,6 +168,8 @@ class MetricLog:
                 self._events.add_scalar(f"loss/{name}", line[name], step)
             for name, share in (shares or {}).items():
                 self._events.add_scalar(f"share/{name}", share, step)
+            for name, weight in (weights or {}).items():
+                self._events.add_scalar(f"weight/{name}", weight, step)
             self._events.add_scalar("train/grad_norm", norm, step)
             for name in ("lr", "samples_per_s"):
                 self._events.add_scalar(f"train/{name}", line[name], step)

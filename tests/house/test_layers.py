@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 GROUND = {"types", "pixels", "registry", "schema", "strict_yaml", "durable"} | {
     "mixture_types",
+    "balance_types",
     "balance_record",
     "sections",
     "sections_balance",
@@ -22,7 +23,7 @@ GROUND = {"types", "pixels", "registry", "schema", "strict_yaml", "durable"} | {
     "sections_init",
 }
 RECIPE = {"recipe", "recipe_check", "recipe_classes", "recipe_defaults", "recipe_fit"} | {
-    *("recipe_from_run", "recipe_mixture")
+    *("recipe_balance", "recipe_from_run", "recipe_mixture")
 }
 # What a run leaves on disk and how it is read back: the evaluation's only way into train.
 STORAGE = {"train.checkpoint", "train.metrics", "train.run_folder"}
@@ -36,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "pixels": set(),
     "schema": set(),
     "mixture_types": set(),
+    "balance_types": set(),
     "strict_yaml": set(),
     "sections": {"schema", "sections_data", "types"},
     "sections_balance": {"schema"},
@@ -46,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "rows": set(),
     "registry": {"schema", "types"},
     "recipe": GROUND | RECIPE,
+    "recipe_balance": GROUND | RECIPE,
     "recipe_check": GROUND | RECIPE,
     "recipe_classes": GROUND | RECIPE,
     "recipe_defaults": GROUND | RECIPE,
@@ -60,8 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     "plan": GROUND | RECIPE | {"model", "data", "train", "plan"},
     # Encoders are built of the fast layer and resize positions; apart from these, components see
     # nothing of the model.
-    "components": GROUND
-    | {"data", "components", "model.attention", "model.positions", "rows"},
+    "components": GROUND | {"data", "components", "model.attention", "model.positions", "rows"},
     "launch": GROUND | RECIPE | {"model", "data", "evaluate", "train", "train.loop", "launch"},
     "cli": GROUND
     | RECIPE
