@@ -30,7 +30,8 @@ def described(name: str) -> str:
         dataset = ", ".join([task.dataset, *(f"{k}: {v}" for k, v in task.options.items())])
         command = f"flava eval RUN --data ROOT --tasks {task.name}"
         if task.kind == "finetuned":
-            command = f"flava train {task.recipe} init.run=RUN, then flava eval of that run"
+            words = " ".join([task.recipe, "init.run=RUN", *task.changes])
+            command = f"flava train {words}, then flava eval of that run"
         lines = [
             f"task {task.name}, {task.group}, {task.kind}, by {task.metric}",
             f"  dataset: {{type: {dataset}}}",

@@ -7,8 +7,10 @@ Legend for shapes: B rows, C classes or labels.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +27,9 @@ NAMES: dict[Kind, tuple[str, ...]] = {
 
 TWO_CLASSES = frozenset({"f1", "accuracy_and_f1", "auroc"})
 """Metrics of a ``class`` prediction that are defined for two classes only."""
+
+RANKED = frozenset({"auroc", "pearson", "spearman"})
+"""Metrics that are not defined where all labels are the same."""
 
 
 class Metric:
@@ -49,6 +54,8 @@ class Metric:
         self.kind = kind
         self.classes = classes
         self._parts = [_build(part, kind, classes) for part in parts_of(name)]
+        self._labels: set[float] = set()  # some of the labels so far: enough to see if they differ
+        self._said: set[float] = set()  # the same of the predictions of a regression
 
     def update(self, predictions: Tensor, labels: Tensor) -> None:
         """Take a batch in.
@@ -57,8 +64,11 @@ class Metric:
             predictions: (B, C) logits, or (B,) numbers of a regression.
             labels: (B,) class numbers, (B, C) of 0 and 1, or (B,) numbers.
         """
+        if self.kind != "multilabel":
+            self._labels.update(_some(labels))
         if self.kind == "regression":
             predictions, labels = predictions.double(), labels.double()
+            self._said.update(_some(predictions))
         elif self.kind == "multilabel":
             predictions, labels = predictions.float().sigmoid(), labels.long()
         for part, name in zip(self._parts, parts_of(self.name), strict=True):
@@ -76,12 +86,20 @@ class Metric:
         """
         found = []
         for part, name in zip(self._parts, parts_of(self.name), strict=True):
+            if self.kind != "multilabel" and name in RANKED and len(self._labels) < 2:
+                return math.nan
+            if self.kind == "regression" and len(self._said) < 2:
+                return 0.0  # what is always the same tells nothing of the order
             computed = part.compute()
             if name == "mean_per_class":
                 # A class that nothing belongs to has no accuracy: torchmetrics' macro average
                 # would count one that was predicted by mistake as 0.
                 there = computed[:, 4] > 0
                 computed = (computed[there, 0] / computed[there, 4]).double().mean()
+            elif name == "matthews" and _one_sided(part.confmat):
+                # It is not defined, and 0 by scikit-learn's rule, which GLUE goes by; torchmetrics
+                # gives what is left of a division by almost nothing.
+                computed = 0.0
             found.append(float(computed))
         return sum(found) / len(found)
 
@@ -96,6 +114,17 @@ def parts_of(name: str) -> tuple[str, ...]:
         Itself, or its parts.
     """
     return ("accuracy", "f1") if name == "accuracy_and_f1" else (name,)
+
+
+def _some(values: Tensor) -> list[float]:
+    """Two of the different values, or the only one; NaN differs from NaN."""
+    found: list[float] = np.unique(values.cpu().numpy(), equal_nan=False)[:2].tolist()
+    return found
+
+
+def _one_sided(counts: Tensor) -> bool:
+    """Whether all rows are of one class, or all predictions, by the (C, C) confusion matrix."""
+    return min(int((counts.sum(axis) > 0).sum()) for axis in (0, 1)) < 2
 
 
 def _build(name: str, kind: Kind, classes: int) -> Any:

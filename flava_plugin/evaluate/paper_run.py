@@ -79,7 +79,8 @@ def evaluate_paper(
             progress.set_description(f"evaluate {name}")
             task = TASKS[name]
             if task.kind == "finetuned":
-                left_out[name] = f"needs a run of its own: flava train {task.recipe}"
+                words = " ".join([task.recipe, *task.changes])
+                left_out[name] = f"needs a run of its own: flava train {words}"
                 continue
             if lacking := missing(task, root):
                 left_out[name] = "no " + " and no ".join(map(str, lacking))

@@ -52,6 +52,15 @@ class PaperTask(NamedTuple):
             return f"finetune/glue_{self.name}" if own else "finetune/glue"
         return f"finetune/{self.name}"
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What ``flava train`` takes besides the recipe, which names another of GLUE's tasks."""
+        if self.recipe != "finetune/glue" or self.name == "rte":
+            return ()
+        keys = ("data.sources.train", "evaluate.tasks.glue")
+        named = [f"{key}.dataset.task={self.name}" for key in keys]
+        return (*named, f"evaluate.metric=glue.{self.metric}")
+
 
 _LANGUAGE = """
 mnli accuracy        80.33 32.85 33.52 76.82

@@ -113,20 +113,6 @@ def _one_by_one(
             yield name, evaluator
 
 
-def run_tasks(flava: Flava, tasks: Mapping[str, Component], split: str | None) -> Results:
-    """Build and run the tasks of a recipe.
-
-    Args:
-        flava: The model.
-        tasks: Evaluators by task name.
-        split: Value of each one's ``split`` option; None leaves the recipe's.
-
-    Returns:
-        Figures by task name.
-    """
-    return measure(flava, build_tasks(tasks, split))
-
-
 def show(flava: Flava, evaluators: Mapping[str, Evaluator]) -> list[Exhibit]:
     """Collect what the evaluators show in the report.
 

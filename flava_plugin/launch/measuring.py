@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ class Evaluation:
 
     def _measure(self, device: str, ranks: Ranks) -> None:
         """Measure the recipe's tasks and the paper's, and print a table of each."""
+        from flava_plugin import durable
         from flava_plugin.evaluate.compare import comparison
         from flava_plugin.evaluate.finetuned_runs import parse_runs, with_runs
         from flava_plugin.evaluate.paper_run import PAPER_RESULTS, evaluate_paper, paper_table
@@ -98,8 +100,10 @@ class Evaluation:
                 ranks=ranks,
             )
             if ranks.rank == 0:
+                joined = with_runs(measured, runs)
+                durable.write_text(run_dir / PAPER_RESULTS, json.dumps(joined, indent=2) + "\n")
                 said = f"wrote {PAPER_RESULTS} in {run_dir}; figures in per cent\n"
-                _say(ranks, said, paper_table(with_runs(measured, runs)) + "\n")
+                _say(ranks, said, paper_table(joined) + "\n")
         if own != ():
             results = evaluate_run(
                 run_dir,

@@ -85,10 +85,13 @@ def test_an_evaluation_goes_on_where_it_ended(
 
 
 def test_a_task_for_a_run_of_its_own_says_so(run_dir: Path, root: Path) -> None:
-    found = evaluate_paper(run_dir, root, names=["vqav2", "cola"])
+    found = evaluate_paper(run_dir, root, names=["vqav2", "cola", "rte"])
     assert found["not_run"] == {
         "vqav2": "needs a run of its own: flava train finetune/vqav2",
-        "cola": "needs a run of its own: flava train finetune/glue",
+        "cola": "needs a run of its own: flava train finetune/glue "
+        "data.sources.train.dataset.task=cola evaluate.tasks.glue.dataset.task=cola "
+        "evaluate.metric=glue.matthews",
+        "rte": "needs a run of its own: flava train finetune/glue",
     }
     with pytest.raises(ValueError, match="no task 'cifar'"):
         evaluate_paper(run_dir, root, names=["cifar"])

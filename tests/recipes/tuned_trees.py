@@ -1,4 +1,4 @@
-"""Tiny trees of the eleven fine-tuned tasks, as their authors publish them, and what is true of them.
+"""Tiny trees of the fine-tuned tasks, as their authors publish them, and what is true of them.
 
 Each function writes one below the data root and returns the rows of its dev, in no dependence on
 our readers: texts, picture, and label by the number that the publishers' own tools give it.
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 SIZES = {"train": 24, "dev": 18}
-DICE = random.Random(0)
+DICE = random.Random()
+"""Seeded by each tree anew, so that none depends on which tests run."""
 
 
 class Row(NamedTuple):
@@ -27,10 +28,13 @@ class Row(NamedTuple):
     image: Path | None = None
 
 
-def words() -> str:
-    """Up to eight words of the embedded data's vocabulary."""
-    known = ("a", "red", "blue", "green", "circle", "square", "above", "small", "large", "left")
-    return " ".join(DICE.choices(known, k=DICE.randint(2, 8)))
+def words(label: float | None = None) -> str:
+    """Words of the embedded data's vocabulary; three of four texts tell their label."""
+    known = ("a", "above", "and", "circle", "large", "left", "small", "square", "the", "triangle")
+    found = DICE.choices(known, k=DICE.randint(1, 6))
+    if label is not None and DICE.random() < 0.75:
+        found.insert(0, ("red", "blue", "green", "yellow", "purple", "gray")[int(label)])
+    return " ".join(found)
 
 
 def picture(path: Path, label: int = 0) -> Path:
@@ -115,14 +119,17 @@ TABLES = {
 
 def glue(root: Path, task: str, dev: str = "dev") -> list[Row]:
     """``glue/FOLDER/{train,dev}.tsv``; some texts open with a quote that nothing closes."""
+    DICE.seed(f"{task} {dev}")
     table = TABLES[task]
     separator = "|" if "|" in table.heading else " "
     found: list[Row] = []
     for split, size in (("train", SIZES["train"]), (dev, SIZES["dev"])):
         rows, written = [], [_tabs(*table.heading.split(separator))] if table.heading else []
         for number in range(size):
-            first, second = '" ' + words() if number % 5 == 0 else words(), words()
             label: Any = DICE.randrange(len(table.labels)) if table.labels else number % 11 / 2
+            first, second = words(label), words()
+            if number % 5 == 0:
+                first = f'" {first}'
             said = table.labels[label] if table.labels else f"{label:.3f}"
             written.append(table.line(number, first, second, said))
             rows.append(Row(first, label, second if table.texts == 2 else None))
@@ -138,6 +145,7 @@ SAID = (("Two dogs.", "2 dogs"), ("Yes", "yes"), ("the frisbee", "frisbee"), ("d
 
 def vqav2(root: Path) -> list[Row]:
     """Questions and annotations of ``train2014`` and ``val2014``; a label is ten plain answers."""
+    DICE.seed("vqav2")
     folder, found = root / "vqav2", []
     for part, size in (("train2014", 36), ("val2014", SIZES["dev"])):
         questions, annotations, found = [], [], []
@@ -149,13 +157,15 @@ def vqav2(root: Path) -> list[Row]:
             main, other = number % 4, DICE.randrange(4)
             count = DICE.choice((10, 9, 8, 3))
             ten = [SAID[main]] * count + [SAID[other]] * (10 - count)
-            text = words() + " ?"
+            text = words(main) + " ?"
             row = {"question_id": 1000 * image + number, "image_id": image}
             questions.append({**row, "question": text})
             answers = [{"answer": raw, "answer_id": n} for n, (raw, _) in enumerate(ten, 1)]
             first = {"multiple_choice_answer": SAID[main][1], "answers": answers}
             annotations.append({**row, **first, "answer_type": "other"})
-            found.append(Row(text, [plain for _, plain in ten], None, path))
+            # what all ten people wrote alike is compared as it stands
+            same = len(set(ten)) == 1
+            found.append(Row(text, [raw if same else plain for raw, plain in ten], None, path))
         annotations.reverse()  # in no order of the questions
         name = f"v2_OpenEnded_mscoco_{part}_questions.json"
         document(folder / name, {"info": {}, "questions": questions})
@@ -166,14 +176,15 @@ def vqav2(root: Path) -> list[Row]:
 
 def snli_ve(root: Path) -> list[Row]:
     """``snli_ve_{train,dev}.jsonl``; the field is called ``Flikr30kID``, and ``-`` is no label."""
+    DICE.seed("snli_ve")
     names, found = ("entailment", "neutral", "contradiction"), []
     for split, size in SIZES.items():
         written, found = [], []
         for number in range(size):
-            label = number % 3
+            label = DICE.randrange(3)
             key = f"{split}{number}"
-            path = picture(root / "flickr30k-images" / f"{key}.jpg", label)
-            text = words()
+            path = picture(root / "flickr30k-images" / f"{key}.jpg")
+            text = words(label)
             row = {"Flikr30kID": key, "sentence1": "a caption", "sentence2": text, "pairID": "x"}
             written.append({**row, "gold_label": names[label]})
             written += [{**row, "gold_label": "-"}] if number % 7 == 0 else []
@@ -184,32 +195,40 @@ def snli_ve(root: Path) -> list[Row]:
 
 def hateful_memes(root: Path) -> list[Row]:
     """``{train,dev_seen}.jsonl`` and ``img``."""
+    DICE.seed("hateful_memes")
     found = []
     for split, size in (("train", SIZES["train"]), ("dev_seen", SIZES["dev"])):
         written, found = [], []
         for number in range(size):
             label, name = DICE.randrange(2), f"img/{split}{number:05d}.png"
-            path = picture(root / "hateful_memes" / name, label)
-            row = {"id": 100 + number, "img": name, "label": label, "text": words()}
+            path = picture(root / "hateful_memes" / name)
+            row = {"id": 100 + number, "img": name, "label": label, "text": words(label)}
             written.append(json.dumps(row))
             found.append(Row(str(row["text"]), label, None, path))
         lines(root / "hateful_memes" / f"{split}.jsonl", written)
     return found
 
 
-def karpathy(root: Path, folder: str = "coco") -> dict[str, list[tuple[Path, list[str]]]]:
-    """``dataset_coco.json`` with ``filepath``; pictures and their five captions by split."""
-    found: dict[str, list[tuple[Path, list[str]]]] = {}
+def karpathy(root: Path, name: str) -> dict[str, list[tuple[Path, list[str]]]]:
+    """``dataset_NAME.json``; of each split its pictures and their first five captions.
+
+    COCO's pictures lie in ``filepath``; Flickr30k has no ``restval`` and one folder of pictures.
+    """
+    DICE.seed(name)
+    found: dict[str, list[tuple[Path, list[str]]]] = {"restval": []}
     images = []
-    for number in range(22):
-        split = ("train", "restval", "val", "test")[0 if number < 6 else 1 + number % 3]
-        part = "train2014" if split == "train" else "val2014"
-        name = f"COCO_{part}_{number:012d}.jpg"
-        path = picture(root / folder / part / name, number % 3)
-        captions = [f"{words()} {number} {line}" for line in range(5)]
-        row = {"filename": name, "filepath": part, "split": split, "imgid": number}
+    for number in range(24):
+        split = ("train", "restval", "val", "test")[number % 4]
+        row: dict[str, Any] = {"filename": f"COCO_val2014_{number:012d}.jpg"}
+        row |= {"filepath": "train2014" if split == "train" else "val2014", "cocoid": number}
+        folder = str(row["filepath"])
+        if name == "flickr30k":
+            split = "train" if split == "restval" else split
+            row, folder = {"filename": f"{number}.jpg"}, "flickr30k-images"
+        path = picture(root / name / folder / str(row["filename"]), number % 3)
+        captions = [f"{words(number % 3)} {number} {line}" for line in range(5 + number % 2)]
         raw = [{"raw": caption, "tokens": caption.split()} for caption in captions]
-        images.append({**row, "sentences": raw, "cocoid": number})
-        found.setdefault(split, []).append((path, captions))
-    document(root / folder / f"dataset_{folder}.json", {"images": images, "dataset": folder})
+        images.append({**row, "split": split, "imgid": number, "sentences": raw})
+        found.setdefault(split, []).append((path, captions[:5]))
+    document(root / name / f"dataset_{name}.json", {"images": images, "dataset": name})
     return found

@@ -96,9 +96,7 @@ def test_runs_are_found_in_a_folder_by_their_recipes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", TUNED, ids=lambda task: task.name)
 def test_the_recipe_of_every_task_is_there(task: object, tmp_path: Path) -> None:
     assert len(TUNED) == 11
-    changes = [f"{key}.dataset.{option}={value}" for option, value in task.options.items()
-               for key in ("data.sources.train", "evaluate.tasks.glue")]  # fmt: skip
-    run = of_recipe(tmp_path / "run", task.recipe, *changes)
+    run = of_recipe(tmp_path / "run", task.recipe, *task.changes)
     assert parse_runs([str(run)]) == {task.name: run}
     evaluators = yaml.safe_load((run / "recipe.yaml").read_text())["evaluate"]["tasks"]
     assert all(each["type"] == "predictions" for each in evaluators.values())

@@ -44,6 +44,16 @@ def test_class_metrics_equal_scikit_learn(absent: int | None) -> None:
     )
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_matthews_correlation_that_is_not_defined_is_0(classes: int) -> None:
+    """Of two classes torchmetrics gives some other number, by which GLUE's CoLA is not scored."""
+    logits, labels = drawn(classes)
+    same = torch.zeros_like(logits).index_fill(1, torch.tensor(1), 1.0)
+    for said, truth in ((same, labels), (logits, torch.ones_like(labels))):
+        assert measure("matthews", "class", said, truth) == 0
+        assert sk.matthews_corrcoef(truth.numpy(), said.argmax(1).numpy()) == 0
+
+
 def test_two_class_metrics_equal_scikit_learn() -> None:
     logits, labels = drawn(2)
     guesses, truth = logits.argmax(1).numpy(), labels.numpy()
@@ -54,6 +64,7 @@ def test_two_class_metrics_equal_scikit_learn() -> None:
     shares = logits.softmax(1)[:, 1].numpy()
     area = sk.roc_auc_score(truth, shares)
     assert measure("auroc", "class", logits, labels) == pytest.approx(area, abs=1e-6)
+    assert np.isnan(measure("auroc", "class", logits, torch.ones_like(labels)))
     with pytest.raises(ValueError, match="two classes"):
         measure("auroc", "class", *drawn(3))
 
@@ -67,6 +78,14 @@ def test_regression_metrics_equal_scipy_batch_by_batch() -> None:
             metric.update(guesses[start : start + 64], labels[start : start + 64])
         expected = reference(guesses.numpy(), labels.numpy()).statistic
         assert metric.value() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman"])
+def test_a_regression_that_says_always_the_same_has_a_correlation_of_0(name: str) -> None:
+    labels, same = torch.arange(8.0), torch.full((8,), 0.5)
+    assert measure(name, "regression", same, labels) == 0
+    assert np.isnan(measure(name, "regression", labels, same)), "and where labels do, it has none"
+    assert np.isnan(measure("pearson", "regression", torch.full((8,), torch.nan), labels))
 
 
 def test_multilabel_metrics_equal_scikit_learn() -> None:

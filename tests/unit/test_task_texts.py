@@ -64,11 +64,16 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
 def test_splits_of_mnli_and_tests(tmp_path: Path) -> None:
     glue(tmp_path)
     assert rows_of(build(tmp_path, "mnli", "dev_mismatched"))[0][0] == "dev_mismatched premise"
+    other = build(tmp_path, "mnli", "dev", mismatched=True)
+    assert rows_of(other) == rows_of(build(tmp_path, "mnli", "dev_mismatched"))
+    assert rows_of(build(tmp_path, "mnli", mismatched=True)) == rows_of(build(tmp_path, "mnli"))
     assert build(tmp_path, "mnli").class_names == ("entailment", "neutral", "contradiction")
     assert rows_of(build(tmp_path, "sst2", "test")) == [("unseen", None, None)]
     assert rows_of(build(tmp_path, "cola", "test")) == [("unseen", None, None)]
     with pytest.raises(ValueError, match="rte has no split 'dev_matched'"):
         build(tmp_path, "rte", "dev_matched")
+    with pytest.raises(ValueError, match="rte has no mismatched sets"):
+        build(tmp_path, "rte", "dev", mismatched=True)
     with pytest.raises(ValueError, match="RTE/test.tsv: no such file"):
         build(tmp_path, "rte", "test")
 
