@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,8 @@ from flava_plugin.types import Sample
 
 if TYPE_CHECKING:
     from flava_plugin.evaluate.flava import Flava
+
+logger = logging.getLogger(__name__)
 
 
 class Guess(NamedTuple):
@@ -39,7 +42,7 @@ def class_embeddings(flava: Flava, names: Sequence[str], templates: Sequence[str
         templates: Prompts with ``{}`` for the name; None takes the bare name.
 
     Returns:
-        (C, E), L2-normalised.
+        (C, E), L2-normalised. Where the run has not trained the projections, that is told.
 
     Raises:
         ValueError: There is no name, a name stands twice, or a prompt has no place for it.
@@ -54,6 +57,11 @@ def class_embeddings(flava: Flava, names: Sequence[str], templates: Sequence[str
     blind = next((each for each in prompts if "{}" not in each), None)
     if blind is not None or not prompts:
         raise ValueError(f"prompt {blind!r} has no {{}}, where the class name goes")
+    if not any(each.head.type == "projections" for each in flava.recipe.objectives.values()):
+        logger.warning(
+            "this run trains no projections: pictures and names are compared by those it started "
+            "from, which its encoders may have left; classify with that run"
+        )
     return prompt_ensemble(flava, names, prompts)
 
 

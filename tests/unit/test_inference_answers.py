@@ -46,6 +46,16 @@ def test_classes_are_a_softmax_of_scaled_cosines(flava: Flava, images: list[Imag
     assert torch.allclose(bare, flava.score(images, WORDS).softmax(1), atol=1e-6)
 
 
+def test_projections_that_a_run_has_not_trained_are_told(
+    flava: Flava, images: list[Image.Image], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flava.classify(images[:1], WORDS)
+    assert not caplog.records
+    answers_only = load(write_run(tmp_path, ANSWERS, "objectives.contrastive=null"))
+    answers_only.classify(images[:1], WORDS)
+    assert "trains no projections" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("names", "templates", "told"),
     [

@@ -25,10 +25,17 @@ FIGURES = {
     "classify": "answers.accuracy",
     "colors": "answers.accuracy",
     "yes_no": "answers.accuracy",
+    "questions": "answers.accuracy",
     "entailment": "answers.accuracy",
     "retrieval": "retrieval.image_to_text_r1",
 }
-"""Figure by recipe ``finetune/shapes_KIND``."""
+"""Figure by kind, of the recipe ``finetune/shapes_KIND`` but for ``questions``."""
+
+ALL_QUESTIONS = [
+    f"{place}.dataset.kind=null"
+    for place in ("data.sources.train", "evaluate.tasks.answers", "evaluate.tasks.unseen")
+]
+"""Makes of ``shapes_colors`` the open questions of all kinds: colour, shape, count, yes or no."""
 
 WANTED = {"colors": 0.30, "classify": 0.15, "entailment": 0.10}
 """By how much the pretrained one has to be better at some number of steps, and by two standard
@@ -54,15 +61,18 @@ def measured(kind: str, steps: int, seed: int, arguments: argparse.Namespace) ->
         return line
     tuned, fresh = (arguments.folder / f"{name}-{start}" for start in ("tuned", "scratch"))
     changes = [f"seed={seed}", f"steps={steps}", "checkpoint.keep=1", "metrics.tensorboard=false"]
+    recipe = f"finetune/shapes_{kind}"
+    if kind == "questions":
+        recipe, changes = "finetune/shapes_colors", [*changes, *ALL_QUESTIONS]
     starts = (
-        (tuned, f"finetune/shapes_{kind}", f"init={{run: '{arguments.demo.resolve()}'}}"),
+        (tuned, recipe, f"init={{run: '{arguments.demo.resolve()}'}}"),
         # the whole recipe that the other has written, whose model came from the demo
         (fresh, str(tuned / "recipe.yaml"), "init=null"),
     )
     line = {"kind": kind, "steps": steps, "seed": seed}
-    for run_dir, recipe, init in starts:
+    for run_dir, start_from, init in starts:
         shutil.rmtree(run_dir, ignore_errors=True)
-        flava("train", recipe, f"run_dir={run_dir}", init, *changes)
+        flava("train", start_from, f"run_dir={run_dir}", init, *changes)
         flava("eval", str(run_dir), "--no-report", "--split", arguments.split)
         results = json.loads((run_dir / "results.json").read_text())
         task, figure = FIGURES[kind].split(".")
