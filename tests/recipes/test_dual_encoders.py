@@ -13,6 +13,7 @@ from tiny_run import lines, start
 
 import flava_plugin
 from flava_plugin.cli.main import main
+from flava_plugin.evaluate import export
 from flava_plugin.recipe import load_recipe
 from flava_plugin.train import checkpoint
 from flava_plugin.train.loop import train
@@ -124,7 +125,9 @@ def test_what_reads_both_together_is_refused_by_name(
     with pytest.raises(ValueError, match=null):
         model.encode_pair([black], ["a red square"])
     assert main(["export", str(reference), str(tmp_path / "x"), "--part", "fused"]) == 2
-    assert null in capsys.readouterr().err
+    here = tuple(int(word) for word in torch.__version__.split(".")[:2])
+    # an older torch exports nothing at all
+    assert (null if here >= export.NEEDED else "torch") in capsys.readouterr().err
     assert main(["weights", "convert", str(reference), str(tmp_path / "y"), "--to", "hugging_face"])
     assert null in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
