@@ -40,10 +40,12 @@ class Codes:
     Args:
         folder: Of ``flava data codes``.
         about: Its ``codes.json``.
+        number: Codes of the codebook; None where that is not known.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, about: Mapping[str, Any], number: int | None = None) -> None:
         self.folder = folder
+        self.number = number
         self.about = about
         self.patches: int = about["patches"]
         self._open: dict[int, Any] = {}
@@ -59,7 +61,7 @@ class Codes:
 
         Raises:
             DamagedSampleError: There are none: its picture could not be read when they were made,
-                or the part is missing or damaged.
+                or the part is missing or damaged, or holds what is no code of the codebook.
         """
         part, row = divmod(index, PART)
         if part not in self._open:
@@ -70,6 +72,11 @@ class Codes:
         if codes.shape != (1, self.patches) or codes[0, 0] == NONE:
             raise DamagedSampleError("no codes", f"{self.folder}: sample {index} has none")
         found: NDArray[np.int64] = codes[0].astype(np.int64)
+        lowest, highest = int(found.min()), int(found.max())
+        if lowest < 0 or (self.number is not None and highest >= self.number):
+            wrong = lowest if lowest < 0 else highest
+            text = f"{self.folder}: sample {index} has {wrong}, of {self.number} codes"
+            raise DamagedSampleError("no codes", text)
         return found
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,7 +146,7 @@ def open_codes(
             if not about["complete"]:
                 raise ValueError("not finished")
             differ = [key for key in wanted if about[key] != wanted[key]]
-            found[name] = Codes(source.codes, about)
+            found[name] = Codes(source.codes, about, getattr(codebook, "num_codes", None))
         except (OSError, ValueError, KeyError, TypeError) as error:
             errors.append(f"{where}: holds no codes ({error}); make them by: flava data codes")
             continue

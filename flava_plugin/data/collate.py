@@ -24,6 +24,19 @@ _ARRAYS = ("image", "codebook_image", "codes", "patch_mask") + (
 )
 
 
+class UnequalRowsError(ValueError):
+    """Rows of a batch disagree in what they hold.
+
+    Args:
+        text: The message.
+        rows: Which rows show it.
+    """
+
+    def __init__(self, text: str, rows: tuple[int, ...]) -> None:
+        super().__init__(text)
+        self.rows = rows
+
+
 def collate(
     items: Sequence[Item],
     modality: Modality,
@@ -46,7 +59,8 @@ def collate(
         The batch, on the CPU. ``matched`` and ``positives`` are set for pairs only.
 
     Raises:
-        ValueError: There is no row, or rows disagree in what they hold.
+        ValueError: There is no row, or rows disagree in what they hold (``UnequalRowsError`` names
+            those whose labels do).
     """
     if not items:
         raise ValueError("a batch needs at least one row")
@@ -187,21 +201,39 @@ def _labels(extras: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     """Stack numeric labels: whole numbers as int64, others as float32; strings are left out."""
     stacked = {}
     for name in sorted(set().union(*extras)):
-        missing = sum(name not in extra for extra in extras)
-        if missing:
-            raise ValueError(
-                f"label '{name}' is missing in {missing} of {len(extras)} rows; a dataset must "
-                "give it for every sample or for none"
+        lacking = tuple(row for row, extra in enumerate(extras) if name not in extra)
+        if lacking:
+            raise UnequalRowsError(
+                f"label '{name}' is missing in {len(lacking)} of {len(extras)} rows; a dataset "
+                "must give it for every sample or for none",
+                lacking[:1],
             )
         values = [extra[name] for extra in extras]
-        if any(isinstance(value, str) for value in values):
+        forms = [_form(name, row, value) for row, value in enumerate(values)]
+        other = next((row for row, form in enumerate(forms) if form != forms[0]), None)
+        if other is not None:
+            raise UnequalRowsError(
+                f"label '{name}' is {values[0]!r:.60} in one row and {values[other]!r:.60} in "
+                "another; it must be of one form, and lists of one length",
+                (0, other),
+            )
+        if forms[0] == "string":
             continue
-        try:
-            array = np.array(values)
-        except ValueError as error:
-            raise ValueError(f"label '{name}' has lists of different lengths") from error
-        if array.dtype.kind in "biu":
-            stacked[name] = torch.from_numpy(array.astype(np.int64))
-        elif array.dtype.kind == "f":
-            stacked[name] = torch.from_numpy(array.astype(np.float32))
+        array = np.array(values)
+        whole = array.dtype.kind in "biu"
+        stacked[name] = torch.from_numpy(array.astype(np.int64 if whole else np.float32))
     return stacked
+
+
+def _form(name: str, row: int, value: Any) -> str | tuple[int, ...]:
+    """Tell strings, numbers and lists of each length apart."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths in one another
+        array = np.asarray(None)
+    if array.dtype.kind in "US":
+        return "string"
+    if array.dtype.kind not in "biuf":
+        text = f"label '{name}' is {value!r:.60}; it must be a number, a list of them or a string"
+        raise UnequalRowsError(text, (row,))
+    return array.shape

@@ -11,7 +11,7 @@ from torch.utils import data as torch_data
 
 from flava_plugin.data.captions import Captions
 from flava_plugin.data.codes import Codes
-from flava_plugin.data.collate import collate, pixel_scale
+from flava_plugin.data.collate import UnequalRowsError, collate, pixel_scale
 from flava_plugin.data.look import Look
 from flava_plugin.data.order import Row
 from flava_plugin.data.ordering import order_of
@@ -144,13 +144,17 @@ class Steps(torch_data.Dataset[Step]):
         if order.buckets:
             rows = by_length(rows, dataset)
         items, bad = self._items(rows, source, modality)
-        whole = collate(
-            items,
-            modality,
-            pad_id=self.tokenizer.pad_id,
-            pixels=pixel_scale(self.section.image, self._sees_codebook(source)),
-            count_all=order.counts_all(before),
-        )
+        try:
+            whole = collate(
+                items,
+                modality,
+                pad_id=self.tokenizer.pad_id,
+                pixels=pixel_scale(self.section.image, self._sees_codebook(source)),
+                count_all=order.counts_all(before),
+            )
+        except UnequalRowsError as error:
+            named = " and ".join(f"sample {rows[row].key.index}" for row in error.rows)
+            raise ValueError(f"data.sources.{source}: {error} ({named})") from error
         incidents = dataset.take_incidents() if hasattr(dataset, "take_incidents") else {}
         return Step(step, source, modality, [whole], bad, order.epoch(before), incidents)
 

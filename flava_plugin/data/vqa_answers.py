@@ -14,10 +14,11 @@ compared with those it printed:
 - contractions written with a capital can never be found, since the text is in small letters.
 
 Where all annotators wrote the same, neither theirs nor the model's answer is processed, and only
-an answer written just so is right. That is the program of GT-Vision-Lab/VQA in its newest form. Its
-older one, of which most copies are (LAVIS's among them), always processes the model's answer, and
-of annotators' that differ only takes out the signs, so that "two" never equals their "two"; the
-first of all also took out colons and apostrophes.
+an answer written just so is right. That is the program of GT-Vision-Lab/VQA in its newest form,
+which its author confirms as meant (issue 14 there). Its older one (commit c4e6a0e4), of which most
+copies are (LAVIS's among them), always processes the model's answer, and of annotators' that differ
+only takes out the signs, so that "two" never equals their "two"; the first of all also took out
+colons and apostrophes.
 """
 
 from __future__ import annotations

@@ -137,3 +137,19 @@ def test_a_part_that_is_gone_or_damaged_counts_as_damage(tmp_path: Path) -> None
     (tmp_path / stored.part_name(0)).write_bytes(np.random.default_rng(0).bytes(200))
     with pytest.raises(DamagedSampleError, match="no codes"):
         codes.of(3)
+
+
+@pytest.mark.parametrize("wrong", [8, -2])
+def test_a_code_that_the_codebook_does_not_have_counts_as_damage(
+    wrong: int, tmp_path: Path
+) -> None:
+    from safetensors.numpy import save_file
+
+    from flava_plugin.data.damage import DamagedSampleError
+
+    table = np.array([[0, 7], [1, wrong]], dtype=np.int16)
+    save_file({"codes": table}, tmp_path / stored.part_name(0))
+    codes = stored.Codes(tmp_path, {"patches": 2}, number=8)
+    assert codes.of(0).tolist() == [0, 7]
+    with pytest.raises(DamagedSampleError, match=f"sample 1 has {wrong}, of 8 codes"):
+        codes.of(1)

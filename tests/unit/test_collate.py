@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from flava_plugin.data import collate as collating
-from flava_plugin.data.collate import pixel_scale, split
+from flava_plugin.data.collate import UnequalRowsError, pixel_scale, split
 from flava_plugin.data.transforms import Item
 from flava_plugin.sections_data import ImageSection
 from flava_plugin.types import IGNORE
@@ -85,8 +85,17 @@ def test_numeric_labels_are_stacked_and_strings_left_out():
 def test_rows_that_disagree_are_refused():
     with pytest.raises(ValueError, match="label 'a' is missing in 1 of 2 rows"):
         collate([item(a=1), item()], "pair", pad_id=0)
-    with pytest.raises(ValueError, match="label 'a' has lists of different lengths"):
-        collate([item(a=[1]), item(a=[1, 2])], "pair", pad_id=0)
+    for one, other in ((1, [1, 0]), ([1], [1, 2]), (1, "a"), ("a", 1), ([0.5], 0.5)):
+        with pytest.raises(
+            UnequalRowsError, match=r"label 'a' is .* in one row and .* in another"
+        ) as told:
+            collate([item(a=one), item(a=one), item(a=other)], "pair", pad_id=0)
+        assert told.value.rows == (0, 2) and repr(other) in str(told.value)
+    for wrong in (None, {"x": 1}, [[1], [1, 2]]):
+        with pytest.raises(
+            UnequalRowsError, match="it must be a number, a list of them or a string"
+        ):
+            collate([item(a=1), item(a=wrong)], "pair", pad_id=0)
     with pytest.raises(ValueError, match="1 of 2 rows have no image"):
         collate([item(), Item(text=np.array([1]))], "pair", pad_id=0)
     with pytest.raises(ValueError, match="at least one row"):
