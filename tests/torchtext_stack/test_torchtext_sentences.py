@@ -35,16 +35,16 @@ def files(root: Path) -> list[str]:
         ("sst2", "dev", [("so so", 0)]),
         ("sst2", "test", [("unseen words .", None)]),
         ("cola", "train", [('"Quoted he said.', 0), ("Fine.", 1)]),
-        ("stsb", "dev", [('A "man walks. [SEP] A man is walking.', 2.5)]),
+        ("stsb", "dev", [('A "man walks. | A man is walking.', 2.5)]),
         (
             "mnli",
             "dev_matched",
-            [("It rains. [SEP] It is dry.", 2), ("It rains. [SEP] It is cold.", 1)],
+            [("It rains. | It is dry.", 2), ("It rains. | It is cold.", 1)],
         ),  # noqa: E501
-        ("qnli", "dev", [("Who? [SEP] She did.", 0), ("Why? [SEP] She did.", 1)]),
-        ("rte", "test", [("One. [SEP] Two.", None)]),
-        ("mrpc", "test", [('He "left. [SEP] He went.', 1)]),
-        ("qqp", "train", [('What "is" it? [SEP] What?', 0)]),
+        ("qnli", "dev", [("Who? | She did.", 0), ("Why? | She did.", 1)]),
+        ("rte", "test", [("One. | Two.", None)]),
+        ("mrpc", "test", [('He "left. | He went.', 1)]),
+        ("qqp", "train", [('What "is" it? | What?', 0)]),
         ("ag_news", "test", [("Stocks up They rose.", 2), ("World News.", 0)]),
     ],
 )
@@ -60,10 +60,13 @@ def test_rows_of_a_split(
     before = files(tmp_path)
     dataset = build(tmp_path, task, split)
     samples = [dataset.read(index) for index in range(len(dataset))]
-    assert [(sample.text, sample.extra.get("label")) for sample in samples] == rows
-    assert dataset.read_text(len(rows) - 1) == rows[-1][0]
+    texts = [tuple(filter(None, (sample.text, sample.second_text))) for sample in samples]
+    labels = [sample.extra.get("label") for sample in samples]
+    assert texts == [tuple(text.split(" | ")) for text, _ in rows]
+    assert labels == [label for _, label in rows]
+    assert dataset.read_text(len(rows) - 1) == texts[-1][0]
     sizes = dataset.text_sizes(np.arange(len(rows)))
-    assert sizes.tolist() == [len(text.encode()) for text, _ in rows]
+    assert sizes.tolist() == [sum(len(text.encode()) for text in pair) for pair in texts]
     assert files(tmp_path) == before  # nothing extracted, no promise left
     assert not caplog.records
 

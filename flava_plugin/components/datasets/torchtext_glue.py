@@ -27,9 +27,6 @@ from flava_plugin.types import Sample
 Task = Literal["sst2", "cola", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "ag_news"]
 Split = Literal["train", "dev", "dev_matched", "dev_mismatched", "test"]
 
-BETWEEN = " [SEP] "
-"""What stands between the sentences of a pair."""
-
 log = logging.getLogger(__name__)
 
 
@@ -69,11 +66,10 @@ def torchtext_sentences(
 ) -> TorchtextSentences:
     """Sentences with labels of GLUE tasks and AG News, by ``torchtext.datasets``; needs torch 2.3.
 
-    The text of a pair is ``A [SEP] B``, the first sentence first. Both tokenizers read that name in
-    a text as brackets and a word: it parts the sentences, but is not the end of the text. The
-    label is a class from 0, for ``stsb`` a score of 0 to 5; test splits that come without labels
-    have none. As torchtext has them, ``cola`` splits GLUE's dev set into dev and test, and ``mrpc``
-    and ``qqp`` have no dev.
+    The second sentence of a pair is the sample's second text, so that both are read as
+    ``[CLS] A [SEP] B [SEP]``. The label is a class from 0, for ``stsb`` a score of 0 to 5; test
+    splits that come without labels have none. As torchtext has them, ``cola`` splits GLUE's dev set
+    into dev and test, and ``mrpc`` and ``qqp`` have no dev.
 
     Args:
         path: Folder of the archives, as torchtext's cache has them: ``datasets/SST2/SST-2.zip``.
@@ -133,12 +129,13 @@ class TorchtextSentences:
             index: Of the row.
 
         Returns:
-            The sentence, or two of them with ``BETWEEN`` between, and the label where there is one.
+            The sentence, or both of a pair, and the label where there is one.
         """
         extra = {}
         if self._labelled:
             extra["label"] = self._rows[index][self._columns.label] - self._columns.lowest
-        return Sample(text=self.read_text(index), extra=extra)
+        first, *second = self._texts(index)
+        return Sample(text=first, second_text=second[0] if second else None, extra=extra)
 
     def read_text(self, index: int, /) -> str:
         """Read a row's text.
@@ -147,11 +144,9 @@ class TorchtextSentences:
             index: Of the row.
 
         Returns:
-            The sentence, or two of them with ``BETWEEN`` between.
+            The sentence, the first of a pair.
         """
-        row = self._rows[index]
-        texts = [row[at] for at in self._columns.texts] if self._labelled else row
-        return BETWEEN.join(text.strip() for text in texts)
+        return self._texts(index)[0]
 
     def text_sizes(self, indices: NDArray[np.int64], /) -> NDArray[np.int64]:
         """Measure texts, for batches of like lengths.
@@ -160,10 +155,15 @@ class TorchtextSentences:
             indices: (n,) of rows.
 
         Returns:
-            (n,) bytes of each text.
+            (n,) bytes of each text, or of both together.
         """
-        sizes = [len(self.read_text(index).encode()) for index in indices.tolist()]
+        sizes = [sum(len(text.encode()) for text in self._texts(n)) for n in indices.tolist()]
         return np.array(sizes, dtype=np.int64)
+
+    def _texts(self, index: int) -> list[str]:
+        row = self._rows[index]
+        texts = [row[at] for at in self._columns.texts] if self._labelled else row
+        return [text.strip() for text in texts]
 
 
 def _rows(
