@@ -77,12 +77,11 @@ def run_eval(arguments: argparse.Namespace) -> int:
         raise
     except ValueError as refused:  # no such run, checkpoint or task, or they do not fit
         print(f"flava eval: {refused}", file=sys.stderr)
-        return 2
+        return leave_at_once(2)
     except (OSError, LostRankError) as error:
         print(f"flava eval: {error}", file=sys.stderr)
-        return 1
+        return leave_at_once(1)
     except KeyboardInterrupt:
         print("flava eval: stopped; earlier results are untouched", file=sys.stderr)
-        return 130
-    leave_at_once()
-    return 0
+        return leave_at_once(130)
+    return leave_at_once()

@@ -60,10 +60,10 @@ def run_train(arguments: argparse.Namespace) -> int:
         train(recipe)
     except Stopped as stopped:
         print(f"flava: {stopped}", file=sys.stderr)
-        return stopped.exit_code
+        return leave_at_once(stopped.exit_code)
     except KeyboardInterrupt:
         print("flava: aborted; the last checkpoint stands", file=sys.stderr)
-        return 130
+        return leave_at_once(130)
     except RecipeError:
         raise
     except ValueError as error:  # what only the built parts can refuse, such as the batch's cut
@@ -77,6 +77,5 @@ def run_train(arguments: argparse.Namespace) -> int:
         UnreadableDataError,
     ) as error:
         print(f"flava: {error}", file=sys.stderr)
-        return 1
-    leave_at_once()
-    return 0
+        return leave_at_once(1)
+    return leave_at_once()

@@ -11,7 +11,7 @@ from tiny_run import write_recipe
 
 from flava_plugin.model.execution import TEXT_MULTIPLE, compile_layers
 from flava_plugin.recipe import load_recipe
-from flava_plugin.train import loop
+from flava_plugin.train import accumulated, loop
 from flava_plugin.types import Batch
 
 
@@ -21,13 +21,13 @@ def test_a_compiled_run_pads_to_few_lengths_and_counts(
     overrides = [f"model.{part}_encoder.layers=2" for part in ("image", "text", "fused")]
     overrides.append("model.text_encoder.dropout=0")  # what it drops depends on the padding
     lengths: list[int] = []
-    real = loop.train_step
+    real = accumulated.train_step
 
     def step(strategy: Any, learner: Any, batches: list[Batch], *rest: Any, **named: Any) -> Any:
         lengths.extend(batch.text.shape[1] for batch in batches if batch.text is not None)
         return real(strategy, learner, batches, *rest, **named)
 
-    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(accumulated, "train_step", step)
     monkeypatch.setattr(loop, "compile_layers", lambda m: compile_layers(m, backend="eager"))
     plain, compiled = ({}, {"compile": True})
     losses = []
