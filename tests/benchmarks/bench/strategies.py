@@ -87,13 +87,13 @@ def settings(steps: int) -> dict[str, Setting]:
         "unimax": ({}, EVEN),
         "cooldown": ({"shares": LATE}, ()),
         "curriculum": ({"phases": phases}, EVEN),
-        "need": ({"every": max(1, steps // 20)}, ()),
+        "need": ({"every": max(20, steps // 20)}, ()),
     }
     for name, (given, more) in mixtures.items():
         spec = json.dumps({"type": name, **given})
         found[name] = Setting((*UNIT, f"mixture.strategy={spec}", *more))
     weights: dict[str, dict[str, Any]] = {
-        "gradient_norm": {"every": max(1, steps // 20)},
+        "gradient_norm": {"every": max(20, steps // 20)},
         "ema": {},
         "uncertainty": {},
         "famo": {},
