@@ -18,7 +18,7 @@ from torchmultimodal.modules.layers.normalizations import Fp32LayerNorm
 
 from flava_plugin.components.encoders import Size
 from flava_plugin.model.attention import EncoderLayer, EncoderStack
-from flava_plugin.model.positions import resize_positions
+from flava_plugin.model.positions import count_patches, grid_of, resize_positions
 
 NORM_EPS = 1e-5
 """Epsilon of every layer norm (CLIP's code and torchmultimodal's: torch's default)."""
@@ -53,15 +53,10 @@ class ClipImage(nn.Module):
         patch_size: Size = 16,
     ) -> None:
         super().__init__()
-        if image_size % patch_size:
-            raise ValueError(
-                f"model.image_encoder.image_size {image_size} is not a multiple of patch_size "
-                f"{patch_size}"
-            )
         self.width = width
         self.image_size = image_size
         self.patch_size = patch_size
-        self.num_patches = (image_size // patch_size) ** 2
+        self.num_patches = count_patches(image_size, patch_size)
         self.conv = nn.Conv2d(3, width, patch_size, stride=patch_size, bias=False)
         scale = width**-0.5
         self.cls_token_embedding = nn.Parameter(torch.empty(width))
@@ -89,15 +84,9 @@ class ClipImage(nn.Module):
             ValueError: Patches are to be hidden, or H or W is not a multiple of the patch size.
         """
         refuse_mask(self, patch_mask)
-        height, width = image.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"an image of {height} x {width} pixels does not divide into patches of "
-                f"{self.patch_size}; set data.image.size to a multiple of it"
-            )
+        grid = grid_of(image, self.patch_size)
         patches = self.conv(image).flatten(2).transpose(1, 2)
         first = self.cls_token_embedding.to(patches.dtype).expand(image.shape[0], 1, -1)
-        grid = (height // self.patch_size, width // self.patch_size)
         positions = resize_positions(self.positional_embedding[None], grid)
         embedded = self.ln_pre(torch.cat([first, patches], dim=1) + positions)
         tokens = self.encoder(embedded, None, read)

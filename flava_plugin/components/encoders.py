@@ -39,7 +39,7 @@ from torchmultimodal.modules.layers.text_embedding import BERTTextEmbeddings
 from torchmultimodal.modules.losses.flava import Pooler
 
 from flava_plugin.model.attention import ENCODER_EPS, EncoderStack
-from flava_plugin.model.positions import resize_positions
+from flava_plugin.model.positions import count_patches, grid_of, resize_positions
 from flava_plugin.schema import Float, Int
 
 Size = Annotated[Int, Field(gt=0)]
@@ -67,15 +67,10 @@ class ImageEncoder(nn.Module):
         self, stack: EncoderStack, width: int, image_size: int, patch_size: int, dropout: float
     ) -> None:
         super().__init__()
-        if image_size % patch_size:
-            raise ValueError(
-                f"model.image_encoder.image_size {image_size} is not a multiple of patch_size "
-                f"{patch_size}"
-            )
         self.width = width
         self.image_size = image_size
         self.patch_size = patch_size
-        self.num_patches = (image_size // patch_size) ** 2
+        self.num_patches = count_patches(image_size, patch_size)
         self.embeddings = ImageEmbeddings(
             image_size, patch_size, hidden_size=width, hidden_dropout_prob=dropout
         )
@@ -99,18 +94,12 @@ class ImageEncoder(nn.Module):
         Raises:
             ValueError: H or W is not a multiple of the patch size.
         """
-        height, width = image.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"an image of {height} x {width} pixels does not divide into patches of "
-                f"{self.patch_size}; set data.image.size to a multiple of it"
-            )
         tokens = self.encoder(self._embed(image, patch_mask), None, read)
         return tokens.padded(), tokens.normed(self.layernorm)
 
     def _embed(self, image: Tensor, patch_mask: Tensor | None) -> Tensor:
         """(B, 1 + P, D): as ``ImageEmbeddings`` does it, but for the way positions are resized."""
-        parts, side = self.embeddings, self.patch_size
+        grid, parts = grid_of(image, self.patch_size), self.embeddings
         patches = parts.patch_embeddings(image, interpolate_pos_encoding=True)
         if patch_mask is not None:
             if patch_mask.shape != patches.shape[:2]:
@@ -121,7 +110,6 @@ class ImageEncoder(nn.Module):
                 )
             patches = torch.where(patch_mask[..., None], parts.mask_token, patches)
         joined = torch.cat([parts.cls_token.expand(image.shape[0], -1, -1), patches], dim=1)
-        grid = (image.shape[2] // side, image.shape[3] // side)
         embedded = parts.dropout(joined + resize_positions(parts.position_embeddings, grid))
         return cast(Tensor, embedded)
 

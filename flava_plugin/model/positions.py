@@ -1,4 +1,4 @@
-"""Position embeddings of images, resized from one grid of patches to another."""
+"""The grid of patches of an image, and its position embeddings resized to another grid."""
 
 from __future__ import annotations
 
@@ -7,6 +7,49 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812, the name every torch user expects
+
+
+def count_patches(image_size: int, patch_size: int) -> int:
+    """Count the patches of the square images that an encoder is built for.
+
+    Args:
+        image_size: Pixels of a side.
+        patch_size: Pixels of a patch's side.
+
+    Returns:
+        How many there are.
+
+    Raises:
+        ValueError: ``image_size`` is not a multiple of ``patch_size``.
+    """
+    if image_size % patch_size:
+        raise ValueError(
+            f"model.image_encoder.image_size {image_size} is not a multiple of patch_size "
+            f"{patch_size}"
+        )
+    return (image_size // patch_size) ** 2
+
+
+def grid_of(image: Tensor, patch_size: int) -> tuple[int, int]:
+    """Tell how images divide into patches.
+
+    Args:
+        image: (B, 3, H, W).
+        patch_size: Pixels of a patch's side.
+
+    Returns:
+        Lines of patches, and patches of a line.
+
+    Raises:
+        ValueError: H or W is not a multiple of the patch size.
+    """
+    height, width = image.shape[-2:]
+    if height % patch_size or width % patch_size:
+        raise ValueError(
+            f"an image of {height} x {width} pixels does not divide into patches of "
+            f"{patch_size}; set data.image.size to a multiple of it"
+        )
+    return height // patch_size, width // patch_size
 
 
 def resize_positions(table: Tensor, grid: tuple[int, int]) -> Tensor:
