@@ -1,18 +1,20 @@
 """A diagnosis as plain numbers: how the objectives' gradients lie to each other in each encoder.
 
 What is stored are inner products, from which norms, cosines and shares follow for any set of layers
-(``balance.jsonl`` has one record a line). Definitions, with g the gradient of an objective's mean
-loss on the fixed batch, w its weight and r the share of steps that are of its kind:
+(``balance.jsonl`` has one record a line). Definitions: g is the gradient of an objective's mean
+loss on the fixed batch, w its weight, r the share of steps that are of its kind, and c what
+clipping leaves of such a step: the largest norm allowed over that of the sum of w g of the kind,
+heads included, or 1.
 
-norm      |g|; weighted, |w g|.
-update    |w D g|, D being AdamW's factor of each element, lr / (sqrt(v) + eps) with the
+norm      |g|; weighted, |c w g|.
+update    |c w D g|, D being AdamW's factor of each element, lr / (sqrt(v) + eps) with the
           bias-corrected second moment v: how far the encoder would go in a step of this gradient
-          alone. Clipping, the first moment and weight decay are left out.
+          alone. The first moment and weight decay are left out.
 cosine    of two gradients; neither weights nor AdamW have a part in it (PCGrad, arXiv:2001.06782;
           by encoder and layer as in GradVac, arXiv:2010.05874).
-share     <r w D g, U> / <U, U> with U the sum of r w D g over objectives: how much of the way that
-          an encoder goes, over steps of all kinds, is this objective's. Shares add up to 1; one
-          below 0 is dragged along against its gradient. Magnitudes decide (GradNorm,
+share     <r c w D g, U> / <U, U> with U the sum of r c w D g over objectives: how much of the way
+          that an encoder goes, over steps of all kinds, is this objective's. Shares add up to 1;
+          one below 0 is dragged along against its gradient. Magnitudes decide (GradNorm,
           arXiv:1711.02257; Uni-Perceiver v2, arXiv:2211.09808), but after AdamW's scaling.
 """
 
@@ -21,19 +23,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from statistics import median
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Table = list[list[float]]
 
 ENCODERS = ("image", "text", "fused")
-
-STARVED = 0.1
-"""An objective is starved in an encoder where its norm is less than this part of the median."""
-
-CONFLICT = -0.1
-"""Two objectives are in conflict in an encoder where their cosine is below this."""
 
 READS = 1e-12
 """An objective whose norm is not above this does not read the encoder."""
@@ -51,7 +46,10 @@ class BalanceRecord:
         rates: Share of steps, in those before, that compute each objective; all 1 where unknown.
         losses: Of each objective on its fixed batch.
         gradients: By ``encoder/part``, K x K inner products of gradients.
-        updates: The same of what AdamW makes of them.
+        updates: The same of what AdamW makes of them, before weights and clipping.
+        kinds: Kind of step that computes each objective, one for all where a step has a batch of
+            each kind; records of earlier versions have none.
+        clip_norm: Largest norm of a step's gradient; None without clipping.
     """
 
     step: int
@@ -62,6 +60,8 @@ class BalanceRecord:
     losses: dict[str, float]
     gradients: dict[str, Table]
     updates: dict[str, Table]
+    kinds: dict[str, str] = field(default_factory=dict)
+    clip_norm: float | None = None
 
     @classmethod
     def read(cls, text: str) -> BalanceRecord:
@@ -112,16 +112,51 @@ class BalanceRecord:
 
         Args:
             place: An encoder or a group.
-            weighted: Whether with the objectives' weights.
+            weighted: Whether with the objectives' weights, and what clipping leaves.
 
         Returns:
             By objective; 0 where it does not read the encoder.
         """
         table = self._table(self.gradients, place)
+        factors = self._factors() if weighted else dict.fromkeys(self.objectives, 1.0)
         return {
-            name: math.sqrt(max(0.0, table[k][k])) * (self.weights[name] if weighted else 1.0)
+            name: math.sqrt(max(0.0, table[k][k])) * factors[name]
             for k, name in enumerate(self.objectives)
         }
+
+    def norm_of_sum(self, weights: Mapping[str, float], *, heads: bool = True) -> float:
+        """Norm of a weighted sum of gradients, over all that is trained.
+
+        Args:
+            weights: By objective; those left out have none.
+            heads: Whether what belongs to no encoder counts.
+
+        Returns:
+            The norm.
+        """
+        factors = [weights.get(name, 0.0) for name in self.objectives]
+        square = sum(
+            one * other * value
+            for group, table in self.gradients.items()
+            if heads or group.partition("/")[0] in ENCODERS
+            for one, row in zip(factors, table, strict=True)
+            for other, value in zip(factors, row, strict=True)
+        )
+        return math.sqrt(max(0.0, square))
+
+    def clips(self) -> dict[str, float]:
+        """What clipping leaves of a step of each kind.
+
+        Returns:
+            A factor of at most 1 by kind; empty where kinds are not known.
+        """
+        found = {}
+        for kind in dict.fromkeys(self.kinds.values()):
+            own = {n: weight for n, weight in self.weights.items() if self.kinds[n] == kind}
+            norm = self.norm_of_sum(own)
+            clipped = self.clip_norm is not None and norm > self.clip_norm
+            found[kind] = self.clip_norm / norm if self.clip_norm and clipped else 1.0
+        return found
 
     def sizes(self, place: str) -> dict[str, float]:
         """How far each objective alone would move a place in one step.
@@ -132,9 +167,9 @@ class BalanceRecord:
         Returns:
             By objective.
         """
-        table = self._table(self.updates, place)
+        table, factors = self._table(self.updates, place), self._factors()
         return {
-            name: math.sqrt(max(0.0, table[k][k])) * self.weights[name]
+            name: math.sqrt(max(0.0, table[k][k])) * factors[name]
             for k, name in enumerate(self.objectives)
         }
 
@@ -165,7 +200,7 @@ class BalanceRecord:
             By objective; they add up to 1, or all are 0 where nothing moves it yet.
         """
         table = self._table(self.updates, place)
-        factors = [self.weights[name] * self.rates[name] for name in self.objectives]
+        factors = [factor * self.rates[name] for name, factor in self._factors().items()]
         onto = [
             f * sum(g * value for g, value in zip(factors, row, strict=True))
             for f, row in zip(factors, table, strict=True)
@@ -187,25 +222,10 @@ class BalanceRecord:
             for encoder in self.encoders()
         }
 
-    def findings(self) -> list[str]:
-        """Say in words what stands out: starved objectives and conflicts, by encoder."""
-        said = []
-        for encoder in self.encoders():
-            norms = {n: v for n, v in self.norms(encoder, weighted=True).items() if v > READS}
-            middle = median(norms.values()) if norms else 0.0
-            said += [
-                f"{name} is starved in the {encoder} encoder: its weighted gradient is "
-                f"{norm:.2g}, 1/{middle / norm:.0f} of the median; "
-                f"objectives.{name}.weight raises it"
-                for name, norm in norms.items()
-                if norm < STARVED * middle
-            ]
-            said += [
-                f"{one} and {other} are in conflict in the {encoder} encoder: cosine {cosine:+.2f}"
-                for (one, other), cosine in self.cosines(encoder).items()
-                if cosine < CONFLICT
-            ]
-        return said
+    def _factors(self) -> dict[str, float]:
+        """Weight of each objective in a step, clipping applied."""
+        clips = self.clips()
+        return {n: self.weights[n] * clips.get(self.kinds.get(n, ""), 1.0) for n in self.objectives}
 
     def _table(self, tables: Mapping[str, Table], place: str) -> Table:
         if place in tables:

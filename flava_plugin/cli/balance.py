@@ -1,4 +1,7 @@
-"""``flava balance``: how the objectives of a run disturb or starve one another."""
+"""``flava balance``: how the objectives of a run disturb or starve one another, and what they gain.
+
+Of a run folder it is a diagnosis of gradients; of a recipe a report, for which runs are trained.
+"""
 
 from __future__ import annotations
 
@@ -16,47 +19,69 @@ def add_commands(commands: Any) -> None:
     """
     parser = commands.add_parser(
         "balance",
-        help="which objectives of a run are starved or in conflict, by encoder",
-        description="Measure the gradient of each objective on a fixed batch of each kind, at "
-        "every checkpoint a run has kept, and say what stands out. Goes to balance.jsonl, which "
-        "report.html draws; balance.diagnose.every=N does the same while training. Processes "
-        "that torchrun or srun started share the work.",
+        help="which objectives of a run are starved; what a joint recipe's tasks gain and lose",
+        description="Of a RUN: measure the gradient of each objective on a fixed batch of each "
+        "kind, at every checkpoint the run has kept, and say what stands out. Goes to "
+        "balance.jsonl, which report.html draws; balance.diagnose.every=N does the same while "
+        "training. Of a RECIPE: train it, and each kind of batch alone for as many steps as the "
+        "joint run gives to it, measure all on the recipe's tasks, and say what each task gains or "
+        "loses and which weights and shares the gradients speak for. Started again, it goes on. "
+        "Processes that torchrun or srun started share the work.",
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN", help="folder of a training")
-    parser.add_argument(
+    parser.add_argument("target", metavar="RUN|RECIPE", help="folder of a training, or a recipe")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the recipe")
+    run = parser.add_argument_group("of a run")
+    run.add_argument(
         "--checkpoint",
         default="kept",
         metavar="WHICH",
         help="kept (all there are), latest, best or a number of steps",
     )
-    parser.add_argument(
+    run.add_argument(
         "--parts", action="store_true", help="print layer by layer, not by encoder only"
     )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="changes to the run's recipe"
+    report = parser.add_argument_group("of a recipe")
+    report.add_argument("--seeds", type=int, default=3, help="how many, from the recipe's own on")
+    report.add_argument(
+        "--also",
+        metavar="A,B",
+        help="more rows: unit (joint, all weights 1), total (each kind alone for all the steps)",
     )
+    report.add_argument("--split", help="that tasks are measured on; the recipe's by default")
+    report.add_argument(
+        "--folder", type=Path, help="of runs and report; by default runs/balance/RECIPE"
+    )
+    report.add_argument("--dry-run", action="store_true", help="print the runs, train none")
     parser.set_defaults(run=run_balance)
 
 
 def run_balance(arguments: argparse.Namespace) -> int:
-    """Diagnose a run and print the table.
+    """Diagnose a run, or report on a recipe.
 
     Args:
         arguments: As ``add_commands`` declares them.
 
     Returns:
-        0 done, 1 the data could not be read.
+        0 done, 1 the data could not be read or a run failed, 130 and 143 stopped by a signal.
 
     Raises:
-        RecipeError: There is no such run or checkpoint, or its recipe is refused.
+        RecipeError: There is no such run or checkpoint, or a recipe is refused.
     """
+    if Path(arguments.target).is_dir():
+        return _diagnose(arguments)
+    from flava_plugin.cli.balance_report import report_recipe
+
+    return report_recipe(arguments)
+
+
+def _diagnose(arguments: argparse.Namespace) -> int:
     from flava_plugin.cli.balance_run import diagnose_run
     from flava_plugin.data.reading import UnreadableDataError
     from flava_plugin.evaluate.balance_table import balance_text
     from flava_plugin.recipe import RecipeError
 
     try:
-        records = diagnose_run(arguments.run_dir, arguments.checkpoint, arguments.overrides)
+        records = diagnose_run(Path(arguments.target), arguments.checkpoint, arguments.overrides)
     except RecipeError:
         raise
     except ValueError as error:

@@ -131,6 +131,7 @@ def _measure(
         seed=recipe.seed,
         # no scale of the losses is known that fp16 would need
         precision="fp32" if recipe.precision == "fp16" else recipe.precision,
+        clip_norm=recipe.optim.clip_norm,
     )
     balance = Balance(recipe.balance, recipe.objectives)
     records = []

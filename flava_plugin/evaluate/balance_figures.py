@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from flava_plugin.balance_record import READS, BalanceRecord, read_records
+from flava_plugin.evaluate.balance_findings import findings
 from flava_plugin.evaluate.report_page import charts, section
 
 CELL, HEAD, WIDTH, VALUE, LETTER, MOST_LABEL = 18, 4, 340, 42, 6.8, 200
@@ -49,7 +50,7 @@ def balance_sections(run_dir: Path) -> list[str]:
             "cosine": heat_map(steps, cosines, diverging, "+.2f"),
         }
         drawn |= {f"{encoder}: {name}": chart for name, chart in maps.items()}
-    said = "; ".join(records[-1].findings()) or "nothing is starved or in conflict"
+    said = "; ".join(findings(records[-1])) or "nothing is starved or in conflict"
     note = (
         f"Steps {records[0].step} to {records[-1].step}, from left to right; the figure beside a "
         "row is the last one. Norms are dark where small, by orders of magnitude; shares and "

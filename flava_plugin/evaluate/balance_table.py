@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from flava_plugin.balance_record import READS, BalanceRecord
+from flava_plugin.evaluate.balance_findings import findings
 
 
 def balance_text(records: Sequence[BalanceRecord], *, parts: bool = False) -> str:
@@ -27,7 +28,7 @@ def balance_text(records: Sequence[BalanceRecord], *, parts: bool = False) -> st
     if len(records) > 1:
         lines += ["", "gradient norm by step: " + ", ".join(str(r.step) for r in records)]
         lines += _history(records)
-    said = last.findings() or ["nothing is starved or in conflict"]
+    said = findings(last) or ["nothing is starved or in conflict"]
     return "\n".join([*lines, "", *said])
 
 
@@ -38,7 +39,7 @@ def _tables(last: BalanceRecord, places: Sequence[str], prefix: str) -> list[str
     names = [n for n in last.objectives if any(read[place][n] > READS for place in places)]
     tables: list[tuple[str, Callable[[str], Mapping[str, float]], str]] = [
         ("gradient norm, weights not applied", last.norms, ".3g"),
-        ("update of a step alone (weighted, AdamW's scale), norm", last.sizes, ".3g"),
+        ("update of a step alone (weighted, clipped, AdamW's scale), norm", last.sizes, ".3g"),
         ("share of the way it goes, over steps of all kinds", last.shares, ".2f"),
     ]
     lines: list[str] = []

@@ -41,6 +41,7 @@ class Diagnosis:
         sources: The recipe's ``data.sources``.
         seed: The recipe's.
         precision: The recipe's.
+        clip_norm: The recipe's ``optim.clip_norm``.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Diagnosis:
         *,
         seed: int,
         precision: Precision,
+        clip_norm: float | None,
     ) -> None:
         self.every = section.every if section else 0
         self.strategy = strategy
@@ -63,6 +65,7 @@ class Diagnosis:
         self.kinds = {name: source.modality for name, source in sources.items()}
         self.seed = seed
         self.precision = precision
+        self.clip_norm = clip_norm
         self._began = time.monotonic()
         self._spent = 0.0
 
@@ -123,20 +126,24 @@ class Diagnosis:
         """
         started = time.monotonic()
         found = self.gradients(loss_scale)
+        kinds: dict[str, str] = {name: self.learner.modalities[name] for name in found.objectives}
         if self.loader.turns.rounds:  # a step has a batch of each kind
-            shares = dict.fromkeys(self.kinds.values(), 1.0)
+            rates = dict.fromkeys(kinds, 1.0)
+            kinds = dict.fromkeys(kinds, "all")
         else:
             shares = kind_shares(mixture, self.kinds, done)
-        kinds = self.learner.modalities
+            rates = {name: shares.get(self.learner.modalities[name], 0.0) for name in kinds}
         record = BalanceRecord(
             step=done,
             lr=lr,
             objectives=found.objectives,
             weights={name: weights[name] for name in found.objectives},
-            rates={name: shares.get(kinds[name], 0.0) for name in found.objectives},
+            rates=rates,
             losses=found.losses,
             gradients={name: table.tolist() for name, table in found.gradients.items()},
             updates={name: table.tolist() for name, table in found.updates.items()},
+            kinds=kinds,
+            clip_norm=self.clip_norm,
         )
         now = time.monotonic()
         self._spent += now - started

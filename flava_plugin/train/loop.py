@@ -174,6 +174,7 @@ def train(recipe: Recipe) -> None:
             recipe.data.sources,
             seed=recipe.seed,
             precision=recipe.precision,
+            clip_norm=recipe.optim.clip_norm,
         )
         if writes:
             run_folder.describe(run_dir, recipe.to_yaml())

@@ -23,7 +23,7 @@ GROUND = {"types", "pixels", "registry", "schema", "strict_yaml", "durable"} | {
     "sections_init",
 }
 RECIPE = {"recipe", "recipe_check", "recipe_classes", "recipe_defaults", "recipe_fit"} | {
-    *("recipe_balance", "recipe_from_run", "recipe_mixture")
+    *("recipe_alone", "recipe_balance", "recipe_from_run", "recipe_mixture")
 }
 # What a run leaves on disk and how it is read back: the evaluation's only way into train.
 STORAGE = {"train.checkpoint", "train.metrics", "train.run_folder"}
@@ -48,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "rows": set(),
     "registry": {"schema", "types"},
     "recipe": GROUND | RECIPE,
+    "recipe_alone": GROUND | RECIPE,
     "recipe_balance": GROUND | RECIPE,
     "recipe_check": GROUND | RECIPE,
     "recipe_classes": GROUND | RECIPE,

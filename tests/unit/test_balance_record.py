@@ -13,6 +13,7 @@ from torch import nn
 
 from flava_plugin.balance_record import BalanceRecord, read_records
 from flava_plugin.evaluate.balance_figures import balance_sections, diverging
+from flava_plugin.evaluate.balance_findings import findings
 from flava_plugin.evaluate.balance_table import balance_text
 from flava_plugin.train import gradient_groups
 from flava_plugin.train.gradient_groups import groups_of
@@ -68,14 +69,34 @@ def test_shares_follow_weights_and_rates_and_add_up_to_one() -> None:
     assert RECORD.shares("heads/all") == {"big": 0.0, "small": 0.0, "far": 0.0}
 
 
+def test_clipping_counts_and_a_kind_that_it_favours_is_named() -> None:
+    # a pair step is big + 2 * small, heads included; a text step is far alone
+    pair = (3**2 + 4**2 + 9**2) + 4 * (0.02**2 + 0.015**2 + 9**2) + 4 * (-0.06 + 81)
+    text = 2**2 + 9**2
+    record = replace(RECORD, kinds={"big": "pair", "small": "pair", "far": "text"}, clip_norm=12.0)
+    assert record.clips() == pytest.approx({"pair": 12 / pair**0.5, "text": 1.0})
+    assert text < 12**2 < pair
+    left = record.clips()["pair"]
+    assert record.norms("image") == RECORD.norms("image")
+    assert record.norms("image", weighted=True)["small"] == pytest.approx(0.05 * left)
+    assert record.sizes("image")["big"] == pytest.approx(6.0 * left)
+    assert record.shares("image") == pytest.approx(RECORD.shares("image"))  # both are of one kind
+    (said,) = [line for line in findings(record) if line.startswith("clipping")]
+    assert said.startswith(f"clipping leaves 1 of a step of kind text and {left:.2g} of one of")
+    assert f"text has {1 / left:.1f} times the weight" in said
+    for free in (replace(record, clip_norm=None), RECORD):
+        assert set(free.clips().values()) <= {1.0}
+        assert "clipping" not in " ".join(findings(free))
+
+
 def test_it_says_who_is_starved_and_who_is_in_conflict() -> None:
     record = replace(RECORD, objectives=["big", "small", "far"])
-    text = " ".join(record.findings())
+    text = " ".join(findings(record))
     assert "big and small are in conflict in the image encoder: cosine -0.48" in text
     assert "small is starved in the image encoder: its weighted gradient is 0.05" in text
     assert "text" not in text
     fed = replace(record, weights={**record.weights, "small": 100.0})
-    assert "small is starved" not in " ".join(fed.findings())
+    assert "small is starved" not in " ".join(findings(fed))
 
 
 def test_it_is_written_and_read_back(tmp_path: Path) -> None:
