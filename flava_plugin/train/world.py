@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional as F  # noqa: N812, the name every torch user expects
 
 T = TypeVar("T")
@@ -156,7 +158,8 @@ class _GatherRows(torch.autograd.Function):
 def connect(device_choice: DeviceChoice = "auto", timeout: float = 1800.0) -> World:
     """Find out which process this is and meet the others.
 
-    torchrun's variables come first, then SLURM's, else this is the only process.
+    torchrun's variables come first, then SLURM's, else this is the only process. Processes that
+    have parted can meet again, as long as all of them do.
 
     Args:
         device_choice: ``auto`` takes a GPU where there is one.
@@ -182,12 +185,13 @@ def connect(device_choice: DeviceChoice = "auto", timeout: float = 1800.0) -> Wo
                 )
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        patience = timedelta(seconds=timeout)
         try:
+            store, *_ = next(iter(rendezvous("env://", rank, size, timeout=patience)))
+            # what an earlier meeting left in the store is of ranks that have gone since
+            store = PrefixStore(f"meeting {len(LEFT_GROUPS)}", store)
             dist.init_process_group(
-                _backend(device),
-                rank=rank,
-                world_size=size,
-                timeout=timedelta(seconds=timeout),
+                _backend(device), store=store, rank=rank, world_size=size, timeout=patience
             )
         except dist.DistError as error:  # a port that is taken, a process that did not start
             raise LostRankError(

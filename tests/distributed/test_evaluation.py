@@ -44,9 +44,9 @@ def tasks(chosen: dict[str, object]) -> str:
 
 
 class Together:
-    """``flava eval`` on several processes, each with an output of its own."""
+    """A command on several processes, each with an output of its own."""
 
-    def __init__(self, folder: Path, size: int, *words: str) -> None:
+    def __init__(self, folder: Path, size: int, *words: str, verb: str = "eval") -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
@@ -54,7 +54,7 @@ class Together:
         clean |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size)}
         clean |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests/distributed")}
         self.logs = [folder / f"eval_{rank}" for rank in range(size)]
-        command = [sys.executable, "-W", "ignore", "-m", "flava_plugin", "eval", *words]
+        command = [sys.executable, "-W", "ignore", "-m", "flava_plugin", verb, *words]
         processes = []
         for rank, path in enumerate(self.logs):
             own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
