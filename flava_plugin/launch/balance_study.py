@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flava_plugin import durable
 from flava_plugin.recipe import Recipe, RecipeError, load_recipe
@@ -27,20 +27,24 @@ ALSO = ("unit", "total")
 steps as the joint run has in all."""
 
 
+Role = Literal["joint", "alone", "longer"]
+"""Of a run: on all kinds of batch; on one, for the joint run's steps of it or for all of them."""
+
+
 @dataclass(frozen=True)
 class Planned:
     """A run of a study.
 
     Attributes:
         row: Its row of the report; the same for every seed.
-        joint: Whether it is on all kinds of batch.
+        role: What it is there for.
         folder: Its run folder.
         command: What trains it.
         recipe: Its recipe, checked.
     """
 
     row: str
-    joint: bool
+    role: Role
     folder: Path
     command: str
     recipe: Recipe
@@ -58,16 +62,16 @@ class Study:
     joint: Recipe
     runs: list[Planned]
 
-    def rows(self, *, joint: bool) -> list[str]:
+    def rows(self, role: Role) -> list[str]:
         """List rows of the report.
 
         Args:
-            joint: Those on all kinds, or those on one.
+            role: Of their runs.
 
         Returns:
             Names, in order.
         """
-        return list(dict.fromkeys(run.row for run in self.runs if run.joint is joint))
+        return list(dict.fromkeys(run.row for run in self.runs if run.role == role))
 
 
 def plan_study(
@@ -99,18 +103,20 @@ def plan_study(
     if errors:
         raise RecipeError(errors)
     shares = shares_of(joint)
-    rows: list[tuple[str, str, bool, list[str]]] = [("joint", "joint", True, diagnosed(joint))]
+    steps = steps_by_kind(joint, shares)
+    rows: list[tuple[str, str, Role, list[str]]] = [("joint", "joint", "joint", diagnosed(joint))]
     if "unit" in also and (changes := unit_weights(joint)):
-        rows.append(("unit weights", "unit", True, [*changes, *diagnosed(joint)]))
-    for kind, steps in steps_by_kind(joint, shares).items():
-        rows.append((f"{kind} alone", kind, False, alone(joint, kind, steps, shares)))
+        rows.append(("unit weights", "unit", "joint", [*changes, *diagnosed(joint)]))
+    for kind, own in steps.items():
+        rows.append((f"{kind} alone", kind, "alone", alone(joint, kind, own, shares)))
     if "total" in also:
-        for kind in steps_by_kind(joint, shares):
+        for kind in steps:
             changes = alone(joint, kind, joint.steps, shares)
-            rows.append((f"{kind} alone, {joint.steps} steps", f"{kind}-total", False, changes))
+            row = f"{kind} alone, {joint.steps} steps"
+            rows.append((row, f"{kind}-total", "longer", changes))
     runs = []
     for seed in range(joint.seed, joint.seed + seeds):
-        for row, label, on_all, changes in rows:
+        for row, label, role, changes in rows:
             run_dir = folder / f"{label}-{seed}"
             words = [*overrides, *changes, f"seed={seed}", f"run_dir={run_dir}"]
             try:
@@ -119,7 +125,7 @@ def plan_study(
                 errors += [f"{row}: {line}" for line in refused.lines]
                 continue
             command = shlex.join(["flava", "train", name, *words])
-            runs.append(Planned(row, on_all, run_dir, command, recipe))
+            runs.append(Planned(row, role, run_dir, command, recipe))
     if errors:
         raise RecipeError(list(dict.fromkeys(errors)))
     return Study(joint, runs)
@@ -136,6 +142,8 @@ def _misuse(joint: Recipe, seeds: int, also: Sequence[str]) -> Iterator[str]:
     for name in also:
         if name not in ALSO:
             yield f"--also {name}: is none of {', '.join(ALSO)}"
+    if "total" in also and joint.balance.step == "accumulated":
+        yield "--also total: an accumulated step has a batch of every kind, so that both are alike"
 
 
 def measure(run: Planned, split: str | None) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flava_plugin.balance_record import BalanceRecord, read_records
 from flava_plugin.evaluate.balance_findings import findings
 from flava_plugin.evaluate.recommendation import recommend
-from flava_plugin.evaluate.transfer import figures_of, transfer_text
+from flava_plugin.evaluate.transfer import Figures, compare, figures_of, transfer_text
 from flava_plugin.launch.balance_study import Study, measured
 from flava_plugin.recipe import Recipe
 from flava_plugin.recipe_alone import shares_of, weights_of
@@ -23,13 +23,11 @@ def study_text(study: Study, split: str | None) -> str:
     Returns:
         Markdown.
     """
-    alone, joint = study.rows(joint=False), study.rows(joint=True)
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in (*alone, *joint)}
+    alone, longer, joint = study.rows("alone"), study.rows("longer"), study.rows("joint")
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in (*alone, *longer, *joint)}
     for run in study.runs:
         rows[run.row].append(figures_of(measured(run, split) or {}))
     steps = {run.row: run.recipe.steps for run in study.runs}
-    longer = [name for name in alone if steps[name] == study.joint.steps]
-    equal = [name for name in alone if name not in longer] or alone
     seeds = sorted({run.recipe.seed for run in study.runs})
     lines = [
         f"Balance of {study.joint.steps} steps, split {split}, seeds {', '.join(map(str, seeds))};"
@@ -38,11 +36,12 @@ def study_text(study: Study, split: str | None) -> str:
         "Steps: " + ", ".join(f"{name} {steps[name]}" for name in rows) + ".",
         "Best alone: of the runs on one kind of batch, with the joint run's steps of that kind.",
         "",
-        transfer_text(rows, equal, joint, longer),
+        transfer_text(rows, alone, joint, longer),
     ]
     records = _records(study)
     if records:
-        lines += ["", *_said(records), "", *_recommended(study.joint, records)]
+        losing = _losing(rows, alone)
+        lines += ["", *_said(records), "", *_recommended(study.joint, records, losing)]
     return "\n".join(lines)
 
 
@@ -65,9 +64,18 @@ def _said(records: list[BalanceRecord]) -> list[str]:
     ]
 
 
-def _recommended(joint: Recipe, records: list[BalanceRecord]) -> list[str]:
+def _losing(rows: Mapping[str, Sequence[Figures]], alone: Sequence[str]) -> set[str]:
+    """Kinds with a task that the joint run is worse at than the run on that kind alone."""
+    return {
+        line.alone[0].partition(" ")[0]
+        for line in compare(rows, alone, ["joint"])
+        if line.alone is not None and line.transfer["joint"].verdict() == "loses"
+    }
+
+
+def _recommended(joint: Recipe, records: list[BalanceRecord], losing: set[str]) -> list[str]:
     kinds = {name: objective.modality for name, objective in joint.objectives.items()}
-    found = recommend(records, kinds)
+    found = recommend(records, kinds, losing)
     changes = [
         *weights_of(joint, found.weights),
         *shares_of(joint, _by_source(joint, found.shares)),
@@ -76,7 +84,8 @@ def _recommended(joint: Recipe, records: list[BalanceRecord]) -> list[str]:
     if not changes:
         return [f"The norms of {len(records)} diagnoses speak for what the recipe says."]
     return [
-        f"What the norms of {len(records)} diagnoses speak for:",
+        f"What the norms of {len(records)} diagnoses speak for"
+        + (f", and that tasks of kind {', '.join(sorted(losing))} lose:" if losing else ":"),
         "",
         *(f"    {change}" for change in changes),
         "",

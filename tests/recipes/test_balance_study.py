@@ -122,6 +122,7 @@ def test_steps_of_a_kind_add_up_over_its_sources_and_rounds_have_one_of_each(
         ({"evaluate": {"tasks": {}}}, [], "evaluate.tasks: names none"),
         ({}, ["--seeds", "0"], "--seeds 0: give 1 or more"),
         ({}, ["--also", "unit,all"], "--also all: is none of unit, total"),
+        ({}, ["--also", "total", "balance.step=accumulated"], "--also total: an accumulated step"),
         ({}, ["data.sources.pairs=null", "data.sources.images=null"], "objectives"),
     ],
 )
