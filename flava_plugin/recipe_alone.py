@@ -8,7 +8,7 @@ weights, learning rate; warm-up is the same part of the run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from flava_plugin.recipe import Recipe
 from flava_plugin.types import MODALITIES, Modality
@@ -63,16 +63,14 @@ def alone(recipe: Recipe, kind: Modality, steps: int, shares: Mapping[str, float
     sources = recipe.data.sources
     mine = [name for name, source in sources.items() if source.modality == kind]
     warmup = round(recipe.optim.warmup_steps * steps / recipe.steps)
+    gone = [name for name, one in recipe.objectives.items() if one.modality != kind]
     return [
         f"steps={steps}",
         f"optim.warmup_steps={warmup}",
         *(f"data.sources.{name}=null" for name in sources if name not in mine),
         *(f"data.sources.{name}.share={shares[name]:.6g}" for name in mine),
-        *(
-            f"objectives.{name}=null"
-            for name, objective in recipe.objectives.items()
-            if objective.modality != kind
-        ),
+        *(f"objectives.{name}=null" for name in gone),
+        *_without_heads(recipe, gone),
         *_fixed_mixture(recipe),
         *(["balance.diagnose=null"] if recipe.balance.diagnose is not None else []),
     ]
@@ -145,3 +143,14 @@ def diagnosed(recipe: Recipe) -> list[str]:
 def _fixed_mixture(recipe: Recipe) -> Iterator[str]:
     if recipe.mixture.strategy.type != "fixed":
         yield "mixture.strategy=fixed"
+
+
+def _without_heads(recipe: Recipe, gone: Collection[str]) -> list[str]:
+    """Leave heads where they are that ``init`` takes for objectives which are no more."""
+    init = recipe.init
+    parts = {} if init is None else {"image": (init.image, "mim"), "text": (init.text, "mlm")}
+    return [
+        f"init.{name}.head=false"
+        for name, (part, objective) in parts.items()
+        if part is not None and part.head and objective in gone
+    ]

@@ -31,7 +31,7 @@ RESERVED = {"step", "kind", "source", "grad_norm", "lr", "samples_per_s", "secon
 }
 """Keys of a line of ``metrics.jsonl`` that are no objectives."""
 
-_MODEL_WAY = "; init.run=RUN reads it from a run, init.weights does not say it"
+_MODEL_WAY = "; init.run=RUN reads it from a run, no other way of init says it"
 Model = TypeVar("Model", bound=BaseModel)
 
 

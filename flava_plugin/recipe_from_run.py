@@ -1,7 +1,9 @@
 """What a fine-tuning recipe leaves to the run it starts from: the model, and what it was fed with.
 
 A recipe with ``init.run`` says no architecture; that run's saved recipe does. What a recipe says
-itself stands: ``model: {image_encoder: {image_size: 480}}`` changes one value of the run's.
+itself stands: ``model: {image_encoder: {image_size: 480}}`` changes one value of the run's. Runs
+that single encoders are taken from (``init.image.run``, ``init.text.run``) say nothing of the rest
+of a model, so such a recipe describes it whole.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ stands alone on the last line of stdout, all else goes to stderr, so that jobs c
 Or by one command, checked whole before anything is queued; a training after --then starts from the
 run before it, --eval without a run measures it, and options of the first job hold for the others:
   flava submit RECIPE run_dir=runs/a --cluster X --then RECIPE2 run_dir=runs/b --then --eval
+init=null starts afresh, and a recipe whose init names runs of the chain starts from those:
+  flava submit pretrain/mim_shapes --cluster X --then pretrain/mlm_shapes init=null \\
+    --then pretrain/shapes_initialised --then --eval
 """
 
 OF_EVALUATIONS = (

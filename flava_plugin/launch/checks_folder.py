@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,26 +100,25 @@ def cannot_write(folder: Path) -> str | None:
     return None
 
 
-def data_check(recipe: Recipe, *, waits: bool) -> Iterator[Check]:
+def data_check(recipe: Recipe, *, awaits: Callable[[Path], bool]) -> Iterator[Check]:
     """Say which paths the recipe reads; that they exist was checked with the recipe.
 
     Args:
         recipe: The recipe.
-        waits: Whether the job waits for another one, which may make what ``init.run`` names.
+        awaits: Whether another job, which this one waits for, may make a run that ``init`` names.
 
     Yields:
         Check: What was found.
     """
-    if recipe.init and recipe.init.run:
-        start = recipe.init.run
+    for key, start in recipe.init.runs.items() if recipe.init else ():
         if (start / "checkpoints" / "latest").is_file():
-            yield Check("init.run", "ok", f"{start} holds a checkpoint")
-        elif waits:
+            yield Check(key, "ok", f"{start} holds a checkpoint")
+        elif awaits(start):
             text = f"{start} holds no checkpoint yet; the job this one waits for has to make it"
-            yield Check("init.run", "not known", text)
+            yield Check(key, "not known", text)
         else:
             way = "give --dependency afterok:ID of the job that makes it"
-            yield Check("init.run", "refused", f"{start} holds no checkpoint yet; {way}")
+            yield Check(key, "refused", f"{start} holds no checkpoint yet; {way}")
     found = sorted({path for path in _texts(recipe.model_dump(mode="json")) if _is_path(path)})
     local = [path for path in found if any(Path(path).is_relative_to(p) for p in OF_ONE_NODE)]
     if local:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ from flava_plugin.recipe_check import without_errors
 Loaded = tuple[str, Recipe | None, frozenset[str]]
 """Name of an element, what is sound of its recipe, and the keys of what is not."""
 
-_AWAITED = re.compile(r": init\.run: '.*' does not exist")
+_AWAITED = re.compile(r": init\.(?:(?:image|text)\.)?run: '(.*)' does not exist")
 
 
 def load(
     name: str,
     overrides: Sequence[str],
     *,
-    awaited: bool,
+    awaits: Callable[[Path], bool],
     origin: Mapping[str, Any] | None = None,
 ) -> tuple[Recipe | None, list[str], frozenset[str]]:
     """Load a recipe, or of one that is refused what is sound of it, for further checks.
@@ -37,7 +37,7 @@ def load(
     Args:
         name: A recipe.
         overrides: Changes to it.
-        awaited: Whether another job, which this one waits for, may make what ``init.run`` names.
+        awaits: Whether another job, which this one waits for, may make a run that ``init`` names.
         origin: The recipe of that job as plain data, where it is submitted by the same command.
 
     Returns:
@@ -48,8 +48,8 @@ def load(
         return load_recipe(name, overrides, origin=origin), [], frozenset()
     except RecipeError as refused:
         errors = refused.lines
-    if awaited:  # the job it waits for may make it
-        errors = [line for line in errors if not _AWAITED.search(line)]
+    missing = [(line, _AWAITED.search(line)) for line in errors]
+    errors = [line for line, run in missing if run is None or not awaits(Path(run[1]))]
     try:
         sound = load_recipe(name, overrides, check_files=False, origin=origin)
         return sound, errors, frozenset()
@@ -64,7 +64,12 @@ def load(
 
 
 def load_sweep(
-    name: str, overrides: Sequence[str], axes: Sequence[str], base: Path, *, awaited: bool
+    name: str,
+    overrides: Sequence[str],
+    axes: Sequence[str],
+    base: Path,
+    *,
+    awaits: Callable[[Path], bool],
 ) -> tuple[list[Loaded], list[str]]:
     """Load the recipe of each element of a sweep.
 
@@ -73,7 +78,7 @@ def load_sweep(
         overrides: Changes to it in every element.
         axes: What stood after each ``--sweep``.
         base: Absolute path of the folder of the sweep.
-        awaited: As for ``load``.
+        awaits: As for ``load``.
 
     Returns:
         The elements; and a line for each error, one of several elements once, as of the first.
@@ -82,7 +87,7 @@ def load_sweep(
     parts, errors = sweep.elements(axes)
     for element, pairs in parts:
         place = f"run_dir={json.dumps(str(base / element))}"  # an override's value is YAML
-        one, found, left_out = load(name, [*overrides, *pairs, place], awaited=awaited)
+        one, found, left_out = load(name, [*overrides, *pairs, place], awaits=awaits)
         recipes.append((element, one, left_out))
         for line in found:
             kind = line.rpartition(" (got ")[0] or line  # the values may be each element's own

@@ -69,10 +69,16 @@ class Request:
     command: str = ""
     wrong: tuple[str, ...] = ()
 
-    @property
-    def waits(self) -> bool:
-        """Whether it waits for another job."""
-        return self.dependency is not None or bool(self.earlier)
+    def awaits(self, run: Path) -> bool:
+        """Say whether a job that it waits for may make a run.
+
+        Args:
+            run: The run's folder.
+
+        Returns:
+            True for a run of the chain, and for any where it waits for jobs by their ids.
+        """
+        return self.dependency is not None or run.absolute() in self.earlier
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ def prepare(request: Request) -> Prepared:
             request.overrides,
             request.evaluate,
             profile,
-            awaited=request.dependency is not None or run_dir in request.earlier,
+            awaited=request.awaits(run_dir),
             recipe=request.earlier.get(run_dir),
         )
         base, elements = run_dir, [Element("", run_dir, task, 0)]
@@ -206,18 +212,18 @@ def _trainings(
     malformed: frozenset[str],
     jobs: Mapping[str, ask.Job] | None,
 ) -> tuple[Path, list[Element], list[Check], list[str]]:
-    awaited, origin = request.dependency is not None, request.origin
+    origin = request.origin
     recipe, errors, left_out = load(
         request.name,
         request.overrides,
-        awaited=awaited,
+        awaits=request.awaits,
         origin=None if origin is None else origin.model_dump(mode="json"),
     )
     base = Path(recipe.run_dir if recipe else ".").absolute()
     recipes: list[Loaded] = [("", recipe, left_out)]
     if request.axes:
         recipes, found = load_sweep(
-            request.name, request.overrides, request.axes, base, awaited=awaited
+            request.name, request.overrides, request.axes, base, awaits=request.awaits
         )
         errors += [line for line in found if line.partition("] ")[2] not in errors]
     elements, checks, said = [], list[Check](), set[tuple[str, str]]()
@@ -247,7 +253,7 @@ def _looks(
 ) -> Iterator[Check]:
     """Look at one run; not at what a malformed value of the recipe or the profile hides."""
     yield from fit_checks(recipe, profile, malformed | left_out)
-    yield from data_check(recipe, waits=request.waits)
+    yield from data_check(recipe, awaits=request.awaits)
     if "run_dir" in left_out:
         return
     run_dir, on_slurm = Path(recipe.run_dir), request.executor == "slurm"

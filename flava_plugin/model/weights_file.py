@@ -7,9 +7,11 @@ numbers of attention heads, none of which leaves a trace in the tensors.
 
 from __future__ import annotations
 
+import argparse
 import struct
 import zipfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,7 +21,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 PICKLED = (".pt", ".pth", ".bin")
-"""Endings of files that torch reads; only tensors and plain containers of them are admitted."""
+"""Endings of files that torch reads; only tensors, plain containers of them and a program's
+arguments are admitted."""
+
+KEYS = ("state_dict", "model", "teacher", "student")
+"""Where a checkpoint keeps its weights, the first that is there and inside it the next; DINO's and
+DINOv2's have a teacher, which is the one to use, and a student."""
 
 Padding = Literal["masked", "released"]
 
@@ -91,8 +98,8 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
     """Read a file that ``torch.save`` wrote, without running anything in it.
 
     Args:
-        path: A ``.pt``, ``.pth`` or ``.bin`` file that holds a state dict, alone or under
-            ``state_dict`` or ``model``.
+        path: A ``.pt``, ``.pth`` or ``.bin`` file that holds a state dict, alone or under one of
+            ``KEYS``.
 
     Returns:
         Tensors by name on the CPU.
@@ -103,7 +110,8 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
     """
     _check_archive(path)
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with _arguments_allowed():
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise what the unpickler happens to stumble over
         reason = str(error).partition("\n")[0]
         raise ValueError(
@@ -111,7 +119,7 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
             "only tensors by name are read from it, and this one holds something else or is "
             f"damaged ({type(error).__name__}: {reason}); ask its maker for a .safetensors file"
         ) from error
-    for key in ("state_dict", "model"):
+    for key in KEYS:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     sound = isinstance(found, dict) and all(
@@ -126,6 +134,15 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         if fault := _larger_than_told(value):
             raise ValueError(f"{path}: refused: {name} {fault}; ask its maker for a whole file")
     return dict(found)
+
+
+def _arguments_allowed() -> AbstractContextManager[object]:
+    """Admit ``argparse.Namespace``, which DINO's whole checkpoints hold: a bag of attributes.
+
+    torch before 2.5 cannot admit a class for a while, and refuses such files.
+    """
+    allowed = getattr(torch.serialization, "safe_globals", None)
+    return nullcontext() if allowed is None else allowed([argparse.Namespace])
 
 
 def _check_archive(path: Path) -> None:

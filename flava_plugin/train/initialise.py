@@ -1,9 +1,11 @@
-"""Weights that a run starts from: another run's backbone, or a file of converted weights."""
+"""Weights that a run starts from: another run's backbone, or a file of converted weights.
+
+Encoders that start from trainings of their own are taken by ``initialise_encoders.py``.
+"""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,31 +13,36 @@ from typing import Any
 from torch import Tensor, nn
 
 from flava_plugin.model.learner import Learner
-from flava_plugin.model.positions import resize_positions
 from flava_plugin.model.weights import guess_format
 from flava_plugin.model.weights_file import Settings, read_safetensors
 from flava_plugin.model.weights_shapes import objective_of
+from flava_plugin.sections import ModelSection
+from flava_plugin.sections_data import DataSection
+from flava_plugin.sections_init import InitSection
 from flava_plugin.train import checkpoint
+from flava_plugin.train.initialise_encoders import load_encoders
+from flava_plugin.train.initialise_fit import attention_heads, misfits, resized, shapes
 
-POSITIONS = "image_encoder.embeddings.position_embeddings"
-Shape = tuple[int, ...]
 ENCODERS = ("image_encoder", "text_encoder", "mm_encoder")
 
 logger = logging.getLogger(__name__)
 
 
-def load(learner: Learner, *, run: Path | None, weights: Path | None) -> None:
+def load(learner: Learner, init: InitSection, model: ModelSection, data: DataSection) -> None:
     """Give a learner its first weights, as the recipe's ``init`` says.
 
     Args:
         learner: The learner, before it is sharded.
-        run: A run folder, whose backbone is taken; or None.
-        weights: A file of ours; or None.
+        init: Where they come from.
+        model: The recipe's model.
+        data: What the recipe reads, and how.
     """
-    if run is not None:
-        load_backbone(learner.backbone, backbone_of(run), f"init.run: {run}")
-    if weights is not None:
-        load_weights(learner, weights)
+    if init.run is not None:
+        load_backbone(learner.backbone, backbone_of(init.run), f"init.run: {init.run}")
+    elif init.weights is not None:
+        load_weights(learner, init.weights)
+    else:
+        load_encoders(learner, init, model, data)
 
 
 def backbone_of(run_dir: Path) -> dict[str, Tensor]:
@@ -110,18 +117,9 @@ def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], place: str
     Raises:
         ValueError: Names or shapes differ, each of which is listed; or positions cannot be resized.
     """
-    own, given = backbone.state_dict(), dict(tensors)
-    if _resizable(_shapes(own).get(POSITIONS), _shapes(given).get(POSITIONS)):
-        old, new = given[POSITIONS].shape[1] - 1, own[POSITIONS].shape[1] - 1
-        try:
-            given[POSITIONS] = resize_positions(given[POSITIONS], (math.isqrt(new),) * 2)
-        except ValueError as error:
-            raise ValueError(
-                f"{place}: {POSITIONS} cannot be resized to {new} patches: {error}; give "
-                "model.image_encoder the image and patch size that those weights have"
-            ) from error
-        logger.info("%s: %s is resized from %d to %d patches", place, POSITIONS, old, new)
-    faults = misfits(_shapes(own), _shapes(given))
+    own = backbone.state_dict()
+    given = resized(own, tensors, place)
+    faults = misfits(shapes(own), shapes(given))
     if faults:
         raise ValueError(
             f"{place}: its backbone does not fit this recipe's model:\n"
@@ -135,47 +133,13 @@ def _backbone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
 
 
-def misfits(own: Mapping[str, Shape], given: Mapping[str, Shape]) -> list[str]:
-    """Find names and shapes of a backbone that other weights do not have.
-
-    Args:
-        own: Shapes by name.
-        given: Those of the weights; positions of images may differ in their number.
-
-    Returns:
-        A line for each.
-    """
-    faults = [f"  {name}: is missing there" for name in own if name not in given]
-    faults += [f"  {name}: is there, but not in this model" for name in given if name not in own]
-    return faults + [
-        f"  {name}: {shape} here, {given[name]} there"
-        for name, shape in own.items()
-        if name in given and shape != given[name]
-        if name != POSITIONS or not _resizable(shape, given[name])
-    ]
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-
-def _resizable(own: Shape | None, given: Shape | None) -> bool:
-    """Whether two tables of positions differ in their number alone."""
-    if own is None or given is None or len(own) != 3 or len(given) != 3:
-        return False
-    return own != given and own[::2] == given[::2] and given[0] == 1
-
-
 def _compare(learner: Learner, settings: Settings, place: str) -> None:
     """Refuse other attention heads, which would compute something else; tell of the rest."""
     backbone: Any = learner.backbone
     wrong = []
     for name, heads in zip(ENCODERS, settings.heads, strict=True):
-        # An encoder of another package has its own form, and says nothing here.
-        layers: Any = getattr(getattr(getattr(backbone, name), "encoder", None), "layer", None)
-        first = layers[0] if isinstance(layers, nn.ModuleList) and len(layers) else None
-        own = getattr(getattr(first, "attention", None), "heads", heads)
-        if own != heads:
+        own = attention_heads(getattr(backbone, name))
+        if own not in (None, heads):
             wrong.append(f"  {name}: {own} here, {heads} there")
     if wrong:
         raise ValueError(

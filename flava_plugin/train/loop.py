@@ -117,7 +117,7 @@ def train(recipe: Recipe) -> None:
         if recipe.compile:
             compile_layers(learner.backbone)
         if recipe.init and not found:
-            initialise.load(learner, run=recipe.init.run, weights=recipe.init.weights)
+            initialise.load(learner, recipe.init, recipe.model, recipe.data)
         freeze(learner, recipe.freeze)
         groups = groups_of(learner)
         strategy = make_strategy(recipe.sharding, learner, recipe.optim, world)

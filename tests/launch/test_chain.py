@@ -18,20 +18,6 @@ Capture = pytest.CaptureFixture[str]
 TASK = {"itm": {"type": "matching", "dataset": {"type": "shapes_pairs", "size": 8}}}
 
 
-@pytest.fixture
-def numbered(slurm: FakeSlurm) -> FakeSlurm:
-    """An sbatch that gives the ids 1, 2 and so on, and keeps every script."""
-    folder = slurm.folder
-    (slurm.bin / "sbatch").write_text(
-        f"#!/bin/sh\nn=$(($(cat {folder}/count 2>/dev/null || echo 0) + 1))\n"
-        f"echo $n > {folder}/count\n"
-        f'if [ "$n" = "$(cat {folder}/refuses 2>/dev/null)" ]; then echo no more >&2; exit 1; fi\n'
-        f'for last; do :; done; cp "$last" {folder}/script_$n\n'
-        "echo Submitted batch job $n\n"
-    )
-    return slurm
-
-
 def tuning(folder: Path, **changes: object) -> Path:
     """A recipe that takes its model from the run it starts from."""
     data = yaml.safe_load(recipe(folder).read_text())

@@ -106,6 +106,18 @@ def test_a_run_alone_differs_from_the_joint_one_by_its_kind_only(tmp_path: Path)
     assert measured(study.runs[0], None) is None
 
 
+def test_a_run_alone_takes_no_head_of_an_objective_that_it_has_not(tmp_path: Path) -> None:
+    init = {name: {"run": str(tmp_path), "head": True} for name in ("image", "text")}
+    recipe = write_recipe(tmp_path, evaluate=TASKS, init=init)
+    study = plan_study(str(recipe), [], shares, tmp_path / "study", 1)
+    heads = [
+        (run.recipe.init.image.head, run.recipe.init.text.head)
+        for run in study.runs
+        if run.recipe.init and run.recipe.init.image and run.recipe.init.text
+    ]
+    assert heads == [(True, True), (True, False), (False, True), (False, False)]
+
+
 def test_steps_of_a_kind_add_up_over_its_sources_and_rounds_have_one_of_each(
     tmp_path: Path,
 ) -> None:

@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_flava import objective_sections, tiny_learner
+from tiny_flava import model_section, objective_sections, tiny_learner
 from torch import Tensor, nn
 
+from flava_plugin.model.learner import Learner
 from flava_plugin.model.positions import resize_positions
 from flava_plugin.model.weights import to_torchmultimodal
 from flava_plugin.model.weights_file import Settings
-from flava_plugin.train.initialise import load
+from flava_plugin.sections_data import DataSection
+from flava_plugin.sections_init import InitSection
+from flava_plugin.train.initialise import load as initialise
 
 SETTINGS = Settings((4, 4, 4), 1e-5, "masked")
 POSITIONS = "backbone.image_encoder.embeddings.position_embeddings"
@@ -24,10 +27,17 @@ def file_of(folder: Path, state: dict[str, Tensor], settings: Settings = SETTING
     return path
 
 
+def load(learner: Learner, weights: Path) -> None:
+    source = {"modality": "text", "dataset": {"type": "shapes_sentences"}}
+    plain = {"global_batch": 8, "tokenizer": {"type": "wordpiece"}, "sources": {"a": source}}
+    data = DataSection.model_validate(plain)
+    initialise(learner, InitSection(weights=weights), model_section(), data)
+
+
 def test_all_of_a_file_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source, learner = tiny_learner(seed=1), tiny_learner(seed=2)
     with caplog.at_level(logging.INFO):
-        load(learner, run=None, weights=file_of(tmp_path, source.state_dict()))
+        load(learner, file_of(tmp_path, source.state_dict()))
     for name, value in source.state_dict().items():
         assert torch.equal(learner.state_dict()[name], value), name
     assert "not used" not in caplog.text and "start fresh" not in caplog.text
@@ -43,7 +53,7 @@ def test_heads_are_taken_whole_or_not_and_the_rest_is_named(
     learner = tiny_learner(objective_sections("mlm", "mim", "itm"), seed=2)
     fresh = {name: value.clone() for name, value in learner.state_dict().items()}
     with caplog.at_level(logging.INFO):
-        load(learner, run=None, weights=file_of(tmp_path, state))
+        load(learner, file_of(tmp_path, state))
     found = learner.state_dict()
     assert torch.equal(found["heads.mlm.cls.bias"], state["heads.mlm.cls.bias"])
     assert torch.equal(found["heads.mim.cls.dense.weight"], fresh["heads.mim.cls.dense.weight"])
@@ -61,7 +71,7 @@ def test_a_backbone_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None
     del state["backbone.mm_encoder.cls_token"]
     before = learner.backbone.text_projection.weight.clone()
     with pytest.raises(ValueError, match=r"init\.weights: .*does not fit") as refused:
-        load(learner, run=None, weights=file_of(tmp_path, state))
+        load(learner, file_of(tmp_path, state))
     for part in (
         "image_projection.bias: (32,) here, (3,) there",
         "novel: is there, but not in this model",
@@ -77,9 +87,9 @@ def test_attention_heads_are_compared_and_settings_told(
     state = tiny_learner().state_dict()
     other = file_of(tmp_path, state, Settings((4, 8, 4), 1e-5, "masked"))
     with pytest.raises(ValueError, match="text_encoder: 4 here, 8 there"):
-        load(tiny_learner(), run=None, weights=other)
+        load(tiny_learner(), other)
     path = file_of(tmp_path, state, Settings((4, 4, 4), 1e-12, "released"))
-    load(tiny_learner(), run=None, weights=path)
+    load(tiny_learner(), path)
     assert "made with padding: released, and model.padding is masked" in caplog.text
     assert "made with norm_eps 1e-12, and objectives.mlm.head.norm_eps is 1e-05" in caplog.text
 
@@ -89,14 +99,14 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     upstream = to_torchmultimodal(tiny_learner().state_dict())
     save_file({name: value.clone() for name, value in upstream.items()}, theirs)
     with pytest.raises(ValueError, match="names of torchmultimodal; .*flava weights convert"):
-        load(tiny_learner(), run=None, weights=theirs)
+        load(tiny_learner(), theirs)
     theirs.write_bytes(b"\x80")
     with pytest.raises(ValueError, match="no readable safetensors file"):
-        load(tiny_learner(), run=None, weights=theirs)
+        load(tiny_learner(), theirs)
     metadata = {**SETTINGS.metadata(), "heads": "4,-4,4"}
     save_file(tiny_learner().state_dict(), theirs, metadata)
     with pytest.raises(ValueError, match="metadata .* is damaged"):
-        load(tiny_learner(), run=None, weights=theirs)
+        load(tiny_learner(), theirs)
 
 
 def test_positions_are_resized_where_only_they_differ(tmp_path: Path) -> None:
@@ -104,11 +114,11 @@ def test_positions_are_resized_where_only_they_differ(tmp_path: Path) -> None:
     patches = torch.randn(1, 1 + 9, 32, generator=torch.Generator().manual_seed(0))
     state[POSITIONS] = patches
     learner = tiny_learner(seed=2)
-    load(learner, run=None, weights=file_of(tmp_path, state))
+    load(learner, file_of(tmp_path, state))
     assert torch.equal(learner.state_dict()[POSITIONS], resize_positions(patches, (4, 4)))
     state[POSITIONS] = torch.randn(1, 10, 16)
     with pytest.raises(ValueError, match=r"position_embeddings: \(1, 17, 32\) here, \(1, 10, 16\)"):
-        load(learner, run=None, weights=file_of(tmp_path, state))
+        load(learner, file_of(tmp_path, state))
 
 
 def test_positions_that_cannot_be_resized_name_the_file(tmp_path: Path) -> None:
@@ -118,7 +128,7 @@ def test_positions_that_cannot_be_resized_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"init\.weights: .*weights\.safetensors: .*12 patches are"
     ):
-        load(tiny_learner(), run=None, weights=path)
+        load(tiny_learner(), path)
 
 
 def test_an_encoder_of_another_form_says_no_heads(tmp_path: Path) -> None:
@@ -126,7 +136,7 @@ def test_an_encoder_of_another_form_says_no_heads(tmp_path: Path) -> None:
     path = file_of(tmp_path, learner.state_dict(), Settings((4, 8, 4), 1e-5, "masked"))
     learner.backbone.text_encoder.encoder = nn.Linear(2, 2)
     with pytest.raises(ValueError, match="its backbone does not fit"):  # by names, not by heads
-        load(learner, run=None, weights=path)
+        load(learner, path)
 
 
 def test_resizing_keeps_cls_and_what_is_smooth() -> None:

@@ -23,6 +23,9 @@ RECIPES = {
 }
 """Recipe by model."""
 
+ENCODERS = {"mim": "pretrain/mim_shapes", "mlm": "pretrain/mlm_shapes"}
+"""Recipe by the objective that trains an encoder alone."""
+
 RETRIEVAL = {
     "retrieval.image_to_text_r1": "image to text R@1",
     "retrieval.image_to_text_r5": "image to text R@5",
@@ -38,7 +41,7 @@ class Trial:
     """A run to be trained and measured.
 
     Attributes:
-        model: A key of ``RECIPES``.
+        model: A key of ``RECIPES`` or ``ENCODERS``.
         seed: Of the run.
         steps: Optimiser steps.
         about: What else names the run, such as the size of its data.
@@ -153,7 +156,7 @@ def train(trial: Trial, arguments: argparse.Namespace) -> None:
     """
     flava(
         "train",
-        RECIPES[trial.model],
+        (RECIPES | ENCODERS)[trial.model],
         f"run_dir={arguments.folder / trial.name}",
         f"seed={trial.seed}",
         f"steps={trial.steps}",
