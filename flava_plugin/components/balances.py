@@ -35,7 +35,10 @@ def fixed(objectives: Objectives, /) -> dict[str, float]:
 
 
 class Ema:
-    """The recipe's weight over a moving mean of the loss: every loss counts as 1.
+    """Worse on shapes. The recipe's weight over a moving mean of the loss: every loss counts as 1.
+
+    Against ``fixed`` weights of 1 (``tests/benchmarks/RESULTS.md``), mean of seven figures, three
+    seeds: -0.026 ± 0.010.
 
     The fixed point of uncertainty weighting in closed form, without its delay. What is almost
     solved gains weight, hence the limit.
@@ -137,6 +140,9 @@ class ScalarAdam:
 class Uncertainty:
     """Learnt uncertainties (Kendall et al. 1705.07115): weight x exp(-s), s learnt with the model.
 
+    Against ``fixed`` weights of 1 on ``shapes``, mean of seven figures, three seeds:
+    -0.030 ± 0.035.
+
     The total has exp(-s) L + s / 2 for each loss, whose gradient exp(-s) L = 1/2 makes 0: inverse
     losses, with a delay. An almost solved loss would get an unbounded weight, hence the limit. The
     numbers s have no weight decay and a learning rate of their own: at a model's (1e-3) they had
@@ -184,7 +190,10 @@ class Uncertainty:
 
 
 class Famo:
-    """Weights under which every loss falls alike (FAMO, Liu et al. 2306.03792), amortised.
+    """Worse on shapes. Weights under which losses fall alike (FAMO, Liu et al. 2306.03792).
+
+    Amortised: by the change since an objective was last seen. Against ``fixed`` weights of 1
+    (``tests/benchmarks/RESULTS.md``), mean of seven figures, three seeds: -0.056 ± 0.007.
 
     FAMO weighs by z / L, z a softmax of learnt numbers that follow how much each log loss fell at
     the last step, which takes all losses on one batch twice. Here a loss is a moving mean over the

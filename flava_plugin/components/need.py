@@ -17,6 +17,8 @@ Decay = Annotated[Float, Field(ge=0, lt=1)]
 class Need:
     """Shares follow how far each source's losses are from their reference; never below a floor.
 
+    Against fixed shares on ``shapes``, mean of seven figures, three seeds: -0.008 ± 0.015.
+
     A source's need is the mean of loss / reference over its objectives, where loss is a moving mean
     over its steps. The next interval's shares are share x need^strength, brought to a sum of 1 and
     raised to the floor. Jean et al. (1909.06434) over-sample translation tasks whose results are

@@ -27,6 +27,9 @@ SHORTER = {
     "flava profile": SMALL_MODEL,
     "flava train pretrain/folder": "steps=4 data.workers=0 metrics.every=1 threads=1",
     "flava train": f"{SMALL_MODEL} steps=3",
+    "flava balance pretrain/shapes": f"{SMALL_MODEL} steps=4 --seeds 1 evaluate.tasks.masked=null "
+    "evaluate.tasks.zero_shot=null evaluate.tasks.questions=null "
+    "evaluate.tasks.retrieval.dataset.size=16 evaluate.tasks.itm.dataset.size=16",
     "flava eval runs/colors": "evaluate.tasks.answers.dataset.size=16",
     "flava eval runs/": "evaluate.tasks.zero_shot=null evaluate.tasks.questions=null "
     "evaluate.tasks.masked=null evaluate.tasks.retrieval.dataset.size=16 "
