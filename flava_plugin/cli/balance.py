@@ -10,6 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+OF_A_RUN = {"checkpoint": "--checkpoint", "parts": "--parts"}
+OF_A_RECIPE = {
+    "seeds": "--seeds",
+    "also": "--also",
+    "split": "--split",
+    "folder": "--folder",
+    "dry_run": "--dry-run",
+}
+"""Flags that say something of one of both only."""
+
 
 def add_commands(commands: Any) -> None:
     """Add the command to the parser.
@@ -33,15 +43,19 @@ def add_commands(commands: Any) -> None:
     run = parser.add_argument_group("of a run")
     run.add_argument(
         "--checkpoint",
-        default="kept",
         metavar="WHICH",
-        help="kept (all there are), latest, best or a number of steps",
+        help="kept (all there are, the default), latest, best or a number of steps",
     )
     run.add_argument(
-        "--parts", action="store_true", help="print layer by layer, not by encoder only"
+        "--parts",
+        action="store_true",
+        default=None,
+        help="print layer by layer, not by encoder only",
     )
     report = parser.add_argument_group("of a recipe")
-    report.add_argument("--seeds", type=int, default=3, help="how many, from the recipe's own on")
+    report.add_argument(
+        "--seeds", type=int, help="how many, from the recipe's own on; by default 3"
+    )
     report.add_argument(
         "--also",
         metavar="A,B",
@@ -51,7 +65,9 @@ def add_commands(commands: Any) -> None:
     report.add_argument(
         "--folder", type=Path, help="of runs and report; by default runs/balance/RECIPE"
     )
-    report.add_argument("--dry-run", action="store_true", help="print the runs, train none")
+    report.add_argument(
+        "--dry-run", action="store_true", default=None, help="print the runs, train none"
+    )
     parser.set_defaults(run=run_balance)
 
 
@@ -67,7 +83,17 @@ def run_balance(arguments: argparse.Namespace) -> int:
     Raises:
         RecipeError: There is no such run or checkpoint, or a recipe is refused.
     """
-    if Path(arguments.target).is_dir():
+    from flava_plugin.recipe import RecipeError
+
+    run = Path(arguments.target).is_dir()
+    given = OF_A_RECIPE if run else OF_A_RUN
+    idle = [f for n, f in given.items() if getattr(arguments, n) is not None]
+    if idle:
+        what, way = (
+            ("a run folder", "a recipe") if run else ("no run folder", "the folder of a run")
+        )
+        raise RecipeError([f"{', '.join(idle)}: {arguments.target} is {what}; give {way} for that"])
+    if run:
         return _diagnose(arguments)
     from flava_plugin.cli.balance_report import report_recipe
 
@@ -81,7 +107,9 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     from flava_plugin.recipe import RecipeError
 
     try:
-        records = diagnose_run(Path(arguments.target), arguments.checkpoint, arguments.overrides)
+        records = diagnose_run(
+            Path(arguments.target), arguments.checkpoint or "kept", arguments.overrides
+        )
     except RecipeError:
         raise
     except ValueError as error:
@@ -90,5 +118,5 @@ def _diagnose(arguments: argparse.Namespace) -> int:
         print(f"flava balance: {error}", file=sys.stderr)
         return 1
     if records:
-        print(balance_text(records, parts=arguments.parts))
+        print(balance_text(records, parts=bool(arguments.parts)))
     return 0

@@ -11,6 +11,9 @@ from pathlib import Path
 from flava_plugin.launch.balance_study import Study
 from flava_plugin.recipe import Recipe
 
+SEEDS = 3
+"""The fewest from which a standard error says anything."""
+
 
 def report_recipe(arguments: argparse.Namespace) -> int:
     """Train and measure what is missing, and print and write the report.
@@ -36,9 +39,8 @@ def report_recipe(arguments: argparse.Namespace) -> int:
     label = Path(arguments.target).with_suffix("").as_posix().lstrip("./").replace("/", "_")
     folder = arguments.folder or Path("runs/balance") / label
     also = tuple(arguments.also.split(",")) if arguments.also else ()
-    study = plan_study(
-        arguments.target, arguments.overrides, _shares, folder, arguments.seeds, also
-    )
+    seeds = SEEDS if arguments.seeds is None else arguments.seeds
+    study = plan_study(arguments.target, arguments.overrides, _shares, folder, seeds, also)
     split = arguments.split or study.joint.evaluate.split
     if arguments.dry_run:
         _list(study, split)

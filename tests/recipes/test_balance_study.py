@@ -152,6 +152,17 @@ def test_what_makes_no_report_is_refused(
     assert not study.exists()
 
 
+def test_a_flag_that_would_do_nothing_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["balance", str(tmp_path), "--seeds", "2", "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "--seeds, --dry-run" in said and "is a run folder; give a recipe for that" in said
+    assert main(["balance", "pretrain/shapes", "--parts", "--checkpoint", "latest"]) == 2
+    said = capsys.readouterr().err
+    assert "--checkpoint, --parts: pretrain/shapes is no run folder" in said
+
+
 def test_a_recipe_of_one_kind_is_refused(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, evaluate=TASKS)
     other = ("mim", "mlm")
