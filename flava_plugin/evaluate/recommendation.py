@@ -6,10 +6,6 @@ large as the largest one of its kind of step, in that encoder where it is neares
 geometric mean over diagnoses. One encoder, since every objective is weak somewhere by its nature:
 the patches of MMM-image hardly reach the text encoder.
 
-Where tasks of a kind are known to lose by sharing, the objectives of the others get a quarter: the
-encoders then go that kind's way. By hand a factor of 4 closed such a gap (retrieval, at 0.8 M
-parameters); what it costs the others is for a second report to say.
-
 Clipping: each step is clipped by itself, so a kind of step with a large gradient, such as one with
 four objectives, loses weight to the others. Where it does, clipping at twice the largest norm of a
 kind lets weights mean what they say, and still stops a step that is out of all proportion.
@@ -23,15 +19,12 @@ share.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 from flava_plugin.balance_record import READS, BalanceRecord
 from flava_plugin.evaluate.balance_findings import FAVOURED
-
-LEAD = 4.0
-"""How many times larger the weights of kinds whose tasks lose are to be."""
 
 DIGITS = 2
 """Of what is recommended: norms of different seeds differ by more than the third one says."""
@@ -41,7 +34,7 @@ class Recommendation(NamedTuple):
     """What a recipe could say.
 
     Attributes:
-        weights: By objective; 1 for one that always leads its kind, or a quarter.
+        weights: By objective; 1 for one that always leads its kind, and never less.
         shares: By kind of batch, adding up to 1 but for rounding.
         clip_norm: Largest norm of a step; None to leave the recipe's.
     """
@@ -51,15 +44,12 @@ class Recommendation(NamedTuple):
     clip_norm: float | None
 
 
-def recommend(
-    records: Sequence[BalanceRecord], kinds: Mapping[str, str], losing: Collection[str] = ()
-) -> Recommendation:
+def recommend(records: Sequence[BalanceRecord], kinds: Mapping[str, str]) -> Recommendation:
     """Read weights and shares off diagnoses.
 
     Args:
         records: Of joint runs, at least one.
         kinds: The kind of batch of each objective.
-        losing: Kinds with a task that the joint run is worse at than a run on that kind alone.
 
     Returns:
         The recommendation.
@@ -70,11 +60,8 @@ def recommend(
     if not records:
         raise ValueError("no diagnosis to recommend from; train with balance.diagnose.every=N")
     groups = {kind: [n for n, k in kinds.items() if k == kind] for kind in kinds.values()}
-    parts = {kind: 1 / LEAD if losing and kind not in losing else 1.0 for kind in groups}
     weights = {
-        name: _rounded(
-            parts[kind] * _geometric(_behind(record, name, groups[kind]) for record in records)
-        )
+        name: _rounded(_geometric(_behind(record, name, groups[kind]) for record in records))
         for name, kind in kinds.items()
     }
     own = {kind: {name: weights[name] for name in names} for kind, names in groups.items()}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from flava_plugin.balance_record import BalanceRecord, read_records
 from flava_plugin.evaluate.balance_findings import findings
 from flava_plugin.evaluate.recommendation import recommend
-from flava_plugin.evaluate.transfer import Figures, compare, figures_of, transfer_text
+from flava_plugin.evaluate.transfer import figures_of, transfer_text
 from flava_plugin.launch.balance_study import Study, measured
 from flava_plugin.recipe import Recipe
 from flava_plugin.recipe_alone import shares_of, weights_of
@@ -40,8 +40,7 @@ def study_text(study: Study, split: str | None) -> str:
     ]
     records = _records(study)
     if records:
-        losing = _losing(rows, alone)
-        lines += ["", *_said(records), "", *_recommended(study.joint, records, losing)]
+        lines += ["", *_said(records), "", *_recommended(study.joint, records)]
     return "\n".join(lines)
 
 
@@ -64,18 +63,9 @@ def _said(records: list[BalanceRecord]) -> list[str]:
     ]
 
 
-def _losing(rows: Mapping[str, Sequence[Figures]], alone: Sequence[str]) -> set[str]:
-    """Kinds with a task that the joint run is worse at than the run on that kind alone."""
-    return {
-        line.alone[0].partition(" ")[0]
-        for line in compare(rows, alone, ["joint"])
-        if line.alone is not None and line.transfer["joint"].verdict() == "loses"
-    }
-
-
-def _recommended(joint: Recipe, records: list[BalanceRecord], losing: set[str]) -> list[str]:
+def _recommended(joint: Recipe, records: list[BalanceRecord]) -> list[str]:
     kinds = {name: objective.modality for name, objective in joint.objectives.items()}
-    found = recommend(records, kinds, losing)
+    found = recommend(records, kinds)
     changes = [
         *weights_of(joint, found.weights),
         *shares_of(joint, _by_source(joint, found.shares)),
@@ -84,8 +74,7 @@ def _recommended(joint: Recipe, records: list[BalanceRecord], losing: set[str]) 
     if not changes:
         return [f"The norms of {len(records)} diagnoses speak for what the recipe says."]
     return [
-        f"What the norms of {len(records)} diagnoses speak for"
-        + (f", and that tasks of kind {', '.join(sorted(losing))} lose:" if losing else ":"),
+        f"What the norms of {len(records)} diagnoses speak for:",
         "",
         *(f"    {change}" for change in changes),
         "",

@@ -102,13 +102,6 @@ def test_a_weight_makes_up_for_a_small_gradient_where_it_is_nearest() -> None:
     assert both.weights["itm"] == 2.0  # the geometric mean of 4 and 1
 
 
-def test_kinds_that_lose_are_given_the_lead() -> None:
-    assert recommend([RECORD], KINDS, {"pair"}).weights == {"mim": 0.25, "mmm": 1.0, "itm": 4.0}
-    assert recommend([RECORD], KINDS, {"image"}).weights == {"mim": 1.0, "mmm": 0.25, "itm": 1.0}
-    both = recommend([RECORD], KINDS, {"image", "pair"}).weights
-    assert both == recommend([RECORD], KINDS).weights
-
-
 def test_shares_go_by_the_whole_weighted_gradient_of_a_kind() -> None:
     weights = recommend([RECORD], KINDS).weights
     pair = math.hypot(4.0 + 4 * 0.4, 2.0 + 4 * 0.5)  # they point the same way
