@@ -27,14 +27,8 @@ def report_recipe(arguments: argparse.Namespace) -> int:
     Raises:
         RecipeError: A recipe is refused, or a folder holds another one's run.
     """
-    from flava_plugin.data.damage import StoreError
-    from flava_plugin.data.reading import UnreadableDataError
+    from flava_plugin.cli.leaving import run_to_code
     from flava_plugin.launch.balance_study import plan_study
-    from flava_plugin.recipe import RecipeError
-    from flava_plugin.train.leaving import leave_at_once
-    from flava_plugin.train.requeue import Stopped
-    from flava_plugin.train.run_folder import LostClaimError
-    from flava_plugin.train.world import LostRankError
 
     label = Path(arguments.target).with_suffix("").as_posix().lstrip("./").replace("/", "_")
     folder = arguments.folder or Path("runs/balance") / label
@@ -51,29 +45,7 @@ def report_recipe(arguments: argparse.Namespace) -> int:
         level=logging.INFO if rank == 0 else logging.WARNING,
         stream=sys.stderr,
     )
-    try:
-        _run(study, split, folder, first_rank=rank == 0)
-    except Stopped as stopped:
-        print(f"flava balance: {stopped}; or the same command again", file=sys.stderr)
-        return leave_at_once(stopped.exit_code)
-    except KeyboardInterrupt:
-        print("flava balance: aborted; the same command goes on", file=sys.stderr)
-        return leave_at_once(130)
-    except RecipeError:
-        raise
-    except ValueError as error:  # what only the built parts can refuse
-        raise RecipeError(str(error).splitlines()) from error
-    except (
-        ArithmeticError,
-        OSError,
-        LostClaimError,
-        LostRankError,
-        StoreError,
-        UnreadableDataError,
-    ) as error:
-        print(f"flava balance: {error}", file=sys.stderr)
-        return leave_at_once(1)
-    return leave_at_once()
+    return run_to_code(lambda: _run(study, split, folder, first_rank=rank == 0))
 
 
 def _shares(recipe: Recipe) -> dict[str, float]:

@@ -38,7 +38,8 @@ def run_train(arguments: argparse.Namespace) -> int:
     Raises:
         RecipeError: The recipe is refused, or the run folder holds another one's checkpoint.
     """
-    from flava_plugin.recipe import RecipeError, load_recipe
+    from flava_plugin.cli.leaving import run_to_code
+    from flava_plugin.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
@@ -48,34 +49,6 @@ def run_train(arguments: argparse.Namespace) -> int:
         stream=sys.stderr,
     )
 
-    from flava_plugin.data.damage import StoreError
-    from flava_plugin.data.reading import UnreadableDataError
-    from flava_plugin.train.leaving import leave_at_once
     from flava_plugin.train.loop import train
-    from flava_plugin.train.requeue import Stopped
-    from flava_plugin.train.run_folder import LostClaimError
-    from flava_plugin.train.world import LostRankError
 
-    try:
-        train(recipe)
-    except Stopped as stopped:
-        print(f"flava: {stopped}", file=sys.stderr)
-        return leave_at_once(stopped.exit_code)
-    except KeyboardInterrupt:
-        print("flava: aborted; the last checkpoint stands", file=sys.stderr)
-        return leave_at_once(130)
-    except RecipeError:
-        raise
-    except ValueError as error:  # what only the built parts can refuse, such as the batch's cut
-        raise RecipeError(str(error).splitlines()) from error
-    except (
-        ArithmeticError,
-        OSError,
-        LostClaimError,
-        LostRankError,
-        StoreError,
-        UnreadableDataError,
-    ) as error:
-        print(f"flava: {error}", file=sys.stderr)
-        return leave_at_once(1)
-    return leave_at_once()
+    return run_to_code(lambda: train(recipe))
