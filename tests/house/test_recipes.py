@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,35 @@ def test_a_resolved_recipe_is_the_same_recipe(name: str, tmp_path: Path) -> None
     written = tmp_path / "recipe.yaml"
     written.write_text(recipe.to_yaml(), "utf-8")
     assert load_recipe(str(written), check_files=False) == recipe
+
+
+def leaves(section: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{place}{key}.")
+        else:
+            yield f"{place}{key}", value
+
+
+def test_the_balanced_recipe_is_the_demo_but_for_its_setting() -> None:
+    demo, own = (
+        dict(leaves(load_recipe(f"pretrain/{name}").model_dump(mode="json")))
+        for name in ("shapes", "shapes_balanced")
+    )
+    questions = {key for key in demo if key.startswith("evaluate.tasks.questions.")}
+    assert demo.keys() - own.keys() == questions
+    weights = {f"objectives.{name}.weight" for name in ("itm", "contrastive")}
+    shares = {f"data.sources.{name}.share" for name in ("pairs", "images", "sentences")}
+    assert {key for key in own if key not in demo or own[key] != demo[key]} == {
+        *weights,
+        *shares,
+        "steps",
+        "run_dir",
+        "optim.clip_norm",
+        "checkpoint.every",
+        "checkpoint.keep",
+        "evaluate.tasks.masked.dataset.size",
+    }
 
 
 def test_every_recipe_has_a_row_in_the_readme() -> None:
