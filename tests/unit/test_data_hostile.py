@@ -190,7 +190,7 @@ def test_a_vocabulary_needs_no_pictures_and_no_broken_line(
 
 
 def test_ctrl_c_while_processes_start(tmp_path: Path) -> None:
-    path = captioned(tmp_path / "in", 60)
+    path = captioned(tmp_path / "in", 1000)  # seconds of work: a stalled test is not late
     words = ["pack", "jsonl_pairs", f"path={path}", "--out", str(tmp_path / "out")]
     words += ["--samples-per-shard", "1", "--jobs", "3"]
     code = "import sys; from flava_plugin.cli.main import main; sys.exit(main(sys.argv[1:]))"
