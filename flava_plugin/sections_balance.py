@@ -21,9 +21,9 @@ class DiagnoseSection(Section):
     """When the objectives' gradients are measured (``train/diagnosis.py``).
 
     Attributes:
-        every: Optimiser steps between diagnoses. One takes as long as 3.3 steps of
+        every: Optimiser steps between diagnoses. One takes as long as 2.5 to 3.3 steps of
             ``pretrain/shapes`` (``tests/benchmarks/bench/diagnose.py``), which at the default is
-            1.7 % of a run.
+            1.2 to 1.7 % of a run.
     """
 
     every: Positive = 200
