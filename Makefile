@@ -25,12 +25,13 @@ INSTALLED_DEV := $(VENV)/installed-dev.$(notdir $(CONSTRAINTS))
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-torchtext lint types bench soak wheels gpu clean
+.PHONY: help environments demo test test-torchtext lint types bench soak wheels gpu clean
 
 help:
 	@echo "make demo              install; pretrain, evaluate and report in $(DEMO)"
 	@echo "make test              install with the dev extra; run the tests but gpu and soak"
 	@echo "make test-torchtext    the unit tests, and those of torchtext, with torch 2.3"
+	@echo "make environments      install what the other targets need, and no more"
 	@echo "make lint              ruff: rules and format"
 	@echo "make types             mypy --strict; pydoclint"
 	@echo "make bench             speed and memory against torchmultimodal and Hugging Face"
@@ -88,6 +89,8 @@ $(TEXT_INSTALLED): pyproject.toml constraints-torchtext.txt
 	$(TEXT_VENV)/bin/python -m pip install --quiet --constraint constraints-torchtext.txt \
 	  --editable '.[dev,torchtext]'
 	@touch $@
+
+environments: $(INSTALLED_DEV) $(TEXT_INSTALLED)
 
 test-torchtext: $(TEXT_INSTALLED)
 	FLAVA_TEST_TORCHTEXT="must run" $(TEXT_VENV)/bin/python -m pytest -m "not gpu and not soak" \
