@@ -124,24 +124,36 @@ class BalanceRecord:
             for k, name in enumerate(self.objectives)
         }
 
-    def norm_of_sum(self, weights: Mapping[str, float], *, heads: bool = True) -> float:
+    def falls(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """How fast losses fall along a weighted sum of gradients, over all that is trained.
+
+        Args:
+            weights: By objective; those left out have none.
+
+        Returns:
+            By objective, the inner product of its gradient with the sum.
+        """
+        factors = [weights.get(name, 0.0) for name in self.objectives]
+        return {
+            name: sum(
+                factor * value
+                for table in self.gradients.values()
+                for factor, value in zip(factors, table[k], strict=True)
+            )
+            for k, name in enumerate(self.objectives)
+        }
+
+    def norm_of_sum(self, weights: Mapping[str, float]) -> float:
         """Norm of a weighted sum of gradients, over all that is trained.
 
         Args:
             weights: By objective; those left out have none.
-            heads: Whether what belongs to no encoder counts.
 
         Returns:
             The norm.
         """
-        factors = [weights.get(name, 0.0) for name in self.objectives]
-        square = sum(
-            one * other * value
-            for group, table in self.gradients.items()
-            if heads or group.partition("/")[0] in ENCODERS
-            for one, row in zip(factors, table, strict=True)
-            for other, value in zip(factors, row, strict=True)
-        )
+        falls = self.falls(weights)
+        square = sum(weights.get(name, 0.0) * fall for name, fall in falls.items())
         return math.sqrt(max(0.0, square))
 
     def clips(self) -> dict[str, float]:

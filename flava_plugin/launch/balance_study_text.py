@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flava_plugin.balance_record import BalanceRecord, read_records
 from flava_plugin.evaluate.balance_findings import findings
+from flava_plugin.evaluate.fair_shares import Worths
 from flava_plugin.evaluate.recommendation import recommend
 from flava_plugin.evaluate.transfer import figures_of, transfer_text
 from flava_plugin.launch.balance_study import Study, measured
@@ -38,20 +39,18 @@ def study_text(study: Study, split: str | None) -> str:
         "",
         transfer_text(rows, alone, joint, longer),
     ]
-    records = _records(study)
-    if records:
-        lines += ["", *_said(records), "", *_recommended(study.joint, records)]
+    by_seed = _records(study)
+    if by_seed:
+        lines += ["", *_said(by_seed[-1]), "", *_recommended(study.joint, by_seed)]
     return "\n".join(lines)
 
 
-def _records(study: Study) -> list[BalanceRecord]:
-    """Diagnoses of the joint runs of all seeds."""
-    found = []
-    for run in study.runs:
-        path = run.folder / "balance.jsonl"
-        if run.row == "joint" and path.is_file():
-            found += read_records(path.read_text(encoding="utf-8"))
-    return [record for record in found if record.is_finite()]
+def _records(study: Study) -> list[list[BalanceRecord]]:
+    """Diagnoses of the joint run of each seed that has some."""
+    paths = [run.folder / "balance.jsonl" for run in study.runs if run.row == "joint"]
+    found = [read_records(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+    finite = [[record for record in records if record.is_finite()] for records in found]
+    return [records for records in finite if records]
 
 
 def _said(records: list[BalanceRecord]) -> list[str]:
@@ -63,24 +62,65 @@ def _said(records: list[BalanceRecord]) -> list[str]:
     ]
 
 
-def _recommended(joint: Recipe, records: list[BalanceRecord]) -> list[str]:
+def _recommended(joint: Recipe, by_seed: Sequence[list[BalanceRecord]]) -> list[str]:
     kinds = {name: objective.modality for name, objective in joint.objectives.items()}
+    records = [record for seed in by_seed for record in seed]
     found = recommend(records, kinds)
-    changes = [
-        *weights_of(joint, found.weights),
-        *shares_of(joint, _by_source(joint, found.shares)),
-        *([f"optim.clip_norm={found.clip_norm:g}"] if found.clip_norm else []),
-    ]
+    spread = _spread([recommend(seed, kinds).shares for seed in by_seed])
+    changes = weights_of(joint, found.weights)
+    if not _within(joint, spread):
+        changes += shares_of(joint, _by_source(joint, found.shares))
+    if found.clip_norm:
+        changes.append(f"optim.clip_norm={found.clip_norm:g}")
+    lines = _worths(found.worths, kinds)
+    if len(by_seed) > 1:
+        ranges = (f"{kind} {low:g} to {high:g}" for kind, (low, high) in spread.items())
+        lines += ["", f"Shares that single seeds speak for: {', '.join(ranges)}."]
     if not changes:
-        return [f"The norms of {len(records)} diagnoses speak for what the recipe says."]
+        return [*lines, "", f"{len(records)} diagnoses speak for what the recipe says."]
     return [
-        f"What the norms of {len(records)} diagnoses speak for:",
+        *lines,
+        "",
+        f"What {len(records)} diagnoses speak for:",
         "",
         *(f"    {change}" for change in changes),
         "",
         "Give these to the same command, with another --folder, and it is held against runs of its "
         "own.",
     ]
+
+
+def _worths(found: Worths, kinds: Mapping[str, str]) -> list[str]:
+    """A table of what kinds teach each other."""
+    return [
+        "What a step is worth, to first order, in steps of the objective's own kind:",
+        "",
+        f"| step of | {' | '.join(kinds)} |",
+        f"|{'---|' * (len(kinds) + 1)}",
+        *(
+            f"| {kind} | {' | '.join(f'{row[name]:.2f}' for name in kinds)} |"
+            for kind, row in found.items()
+        ),
+    ]
+
+
+def _spread(shares: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    """Least and largest share of each kind."""
+    return {
+        kind: (min(one[kind] for one in shares), max(one[kind] for one in shares))
+        for kind in shares[0]
+    }
+
+
+def _within(joint: Recipe, spread: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether seeds differ by more than their shares do from the recipe's."""
+    own = dict.fromkeys(spread, 0.0)
+    for source in joint.data.sources.values():
+        own[source.modality] += source.share or 0.0
+    # of six digits, since shares of several sources add up to 0.30000000000000004
+    return joint.mixture.strategy.type == "fixed" and all(
+        low <= round(own[kind], 6) <= high for kind, (low, high) in spread.items()
+    )
 
 
 def _by_source(joint: Recipe, shares: Mapping[str, float]) -> dict[str, float]:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from tiny_run import signal_at, write_recipe
 
+from flava_plugin.balance_record import BalanceRecord
 from flava_plugin.cli.main import main
 from flava_plugin.launch.balance_study import measured, plan_study
+from flava_plugin.launch.balance_study_text import study_text
 from flava_plugin.plan.shares import mean_shares
 from flava_plugin.recipe import RecipeError, load_recipe
 from flava_plugin.recipe_alone import steps_by_kind
@@ -70,14 +72,56 @@ def test_the_report_says_what_tasks_gain_and_what_to_change(
     gain = results["joint"]["fill"]["mim"] - results["image"]["fill"]["mim"]
     assert f"| {gain:+.3f} |" in table["fill.mim"]
     assert "fill.mlm" not in results["pair"] and "mim" not in results["pair"]["fill"]
-    assert (
-        "What the norms of 12 diagnoses speak for" in text and "data.sources.pairs.share=" in text
-    )
+    assert "What 12 diagnoses speak for" in text and "data.sources.pairs.share=" in text
+    worth = [line for line in text.splitlines() if line.startswith(("| image", "| text", "| pair"))]
+    assert len(worth) == 3 and all("| 1.00 |" in line for line in worth)
 
     whole = tmp_path / "whole"
     again = [str(whole) if word == str(study) else word for word in asked]
     assert main(again) == 0
     assert (whole / "balance.md").read_text() == (study / "balance.md").read_text()
+
+
+def planted(folder: Path, seeds: int, *given: float) -> str:
+    """Report a study whose runs were never made: in every other seed pairs teach MIM and MLM."""
+    sources = zip(("pairs", "images", "sentences"), given, strict=True)
+    words = [f"data.sources.{name}.share={share}" for name, share in sources]
+    words += ["objectives.itm.weight=1", "objectives.contrastive.weight=1"]
+    name = str(write_recipe(folder, evaluate=TASKS))
+    study = plan_study(name, words, shares, folder / "study", seeds)
+    for run in study.runs:
+        asked = {"split": None, "recipe": run.recipe.model_dump(mode="json", exclude={"run_dir"})}
+        run.folder.mkdir(parents=True)
+        results = {"find": {"r1": 0.5}}
+        run.folder.with_name(f"{run.folder.name}.json").write_text(
+            json.dumps({**asked, "results": results})
+        )
+        if run.row != "joint":
+            continue
+        kinds = {name: objective.modality for name, objective in run.recipe.objectives.items()}
+        teaches = 0.5 * (run.recipe.seed % 2)
+        both = {("mim", "mmm_image"), ("mlm", "mmm_text")}
+        table = [
+            [float(a == b) + teaches * ((a, b) in both or (b, a) in both) for b in kinds]
+            for a in kinds
+        ]
+        ones = dict.fromkeys(kinds, 1.0)
+        tables = {"fused/layer 1": table}
+        record = BalanceRecord(1, 0.1, list(kinds), ones, ones, ones, tables, tables, kinds)
+        (run.folder / "balance.jsonl").write_text(record.line() + "\n")
+    return study_text(study, None)
+
+
+def test_shares_are_left_where_seeds_differ_by_more(tmp_path: Path) -> None:
+    (tmp_path / "near").mkdir()
+    kept = planted(tmp_path / "near", 2, 0.7, 0.15, 0.15)
+    assert "single seeds speak for: " in kept and "image 0.03 to 0.17" in kept
+    assert "pair 0.67 to 0.94" in kept and "2 diagnoses speak for what the recipe says" in kept
+    (tmp_path / "far").mkdir()
+    changed = planted(tmp_path / "far", 2, 0.5, 0.25, 0.25)
+    assert "data.sources.pairs.share=0.94" in changed and "objectives." not in changed
+    (tmp_path / "one").mkdir()
+    assert "data.sources.images.share=" in planted(tmp_path / "one", 1, 0.7, 0.15, 0.15)
 
 
 def test_runs_are_listed_and_nothing_is_written(

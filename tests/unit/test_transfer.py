@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from flava_plugin.balance_record import BalanceRecord
+from flava_plugin.evaluate.fair_shares import FLOOR, fair_shares, worths
 from flava_plugin.evaluate.recommendation import recommend
 from flava_plugin.evaluate.transfer import compare, figures_of, means, spread, transfer_text
 
@@ -100,17 +101,61 @@ def test_a_weight_makes_up_for_a_small_gradient_where_it_is_nearest() -> None:
     louder["fused/layer 1"] = gram([0.0], [4.0], [4.0])
     both = recommend([RECORD, replace(RECORD, gradients=louder)], KINDS)
     assert both.weights["itm"] == 2.0  # the geometric mean of 4 and 1
+    near = {**RECORD.gradients, "fused/layer 1": gram([0.0], [2.0], [1.1])}
+    assert recommend([replace(RECORD, gradients=near)], KINDS).weights["itm"] == 1.0
 
 
-def test_shares_go_by_the_whole_weighted_gradient_of_a_kind() -> None:
-    weights = recommend([RECORD], KINDS).weights
-    pair = math.hypot(4.0 + 4 * 0.4, 2.0 + 4 * 0.5)  # they point the same way
-    of_pairs = {"mmm": weights["mmm"], "itm": weights["itm"]}
-    assert RECORD.norm_of_sum(of_pairs, heads=False) == pytest.approx(pair)
-    assert RECORD.norm_of_sum({"mim": 1.0}, heads=False) == pytest.approx(3.0)
-    assert RECORD.norm_of_sum({"mim": 1.0}) == pytest.approx(5.0)
-    shares = recommend([RECORD], KINDS).shares
-    assert shares == {"image": round(3 / (3 + pair), 2), "pair": round(pair / (3 + pair), 2)}
+def test_what_a_step_of_another_kind_is_worth() -> None:
+    # in the image encoder mim is (3, 1) here, a step of pairs (1, 4); 4 in mim's head
+    table = gram([3.0, 1.0], [0.5, 4.0], [0.5, 0.0])
+    record = replace(RECORD, gradients={**RECORD.gradients, "image/layer 1": table})
+    found = worths([record], KINDS, dict.fromkeys(KINDS, 1.0))
+    assert found["image"]["mim"] == found["pair"]["mmm"] == found["pair"]["itm"] == 1.0
+    assert found["pair"]["mim"] == pytest.approx((3 * 1 + 1 * 4) / (3 * 3 + 1 * 1 + 4 * 4))
+    mmm, itm = 0.5 * 1 + 4 * 4 + 2 * 2.5, 0.5 * 1 + 0.5 * 2.5  # along the step of pairs
+    assert found["image"]["mmm"] == pytest.approx((3 * 0.5 + 1 * 4) / mmm)
+    assert found["image"]["itm"] == pytest.approx((3 * 0.5) / itm)
+    # sums are divided, not ratios averaged; and of what weights make of them
+    faint = {name: [[v / 100 for v in row] for row in t] for name, t in RECORD.gradients.items()}
+    both = worths([record, replace(RECORD, gradients=faint)], KINDS, dict.fromkeys(KINDS, 1.0))
+    assert both["pair"]["mim"] == pytest.approx(7 / (26 + 0.25))
+    heavy = worths([record], KINDS, {"mim": 1.0, "mmm": 2.0, "itm": 1.0})
+    assert heavy["pair"]["mim"] == pytest.approx((3 * 1.5 + 1 * 8) / 26)
+
+
+def test_an_objective_that_its_own_kind_does_not_lower_is_left_to_it() -> None:
+    against = {"image/layer 1": gram([1.0], [4.0], [-1.0])}
+    found = worths([replace(RECORD, gradients=against)], KINDS, dict.fromkeys(KINDS, 1.0))
+    assert found["pair"]["itm"] == 1.0 and found["image"]["itm"] == 0.0
+
+
+def test_shares_go_by_the_number_of_objectives_where_kinds_teach_each_other_nothing() -> None:
+    assert recommend([RECORD], KINDS).shares == {"image": 0.33, "pair": 0.67}
+    alone = {"image": {"mim": 1.0, "mmm": -0.5}, "pair": {"mim": -0.2, "mmm": 1.0}}
+    assert fair_shares(alone) == pytest.approx({"image": 0.5, "pair": 0.5})
+    assert fair_shares({"pair": {"mmm": 1.0}}) == pytest.approx({"pair": 1.0})
+
+
+def test_shares_are_those_whose_progress_multiplies_to_the_most() -> None:
+    found = {
+        "image": {"mim": 1.0, "mlm": 0.0, "mmm": 0.2, "itm": 0.0},
+        "text": {"mim": 0.0, "mlm": 1.0, "mmm": 0.1, "itm": 0.1},
+        "pair": {"mim": 0.1, "mlm": 0.02, "mmm": 1.0, "itm": 1.0},
+    }
+
+    def gain(image: float, text: float) -> float:
+        of = {"image": image, "text": text, "pair": 1.0 - image - text}
+        each = (sum(of[kind] * row[name] for kind, row in found.items()) for name in found["pair"])
+        return math.prod(each)
+
+    shares = fair_shares(found)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    best = gain(shares["image"], shares["text"])
+    steps = [k / 100 for k in range(3, 90)]
+    assert best >= max(gain(i, t) for i in steps for t in steps if i + t < 0.97) > 0.99 * best
+    # what pairs teach enough of is left at the floor
+    taught = {**found, "pair": {**found["pair"], "mim": 0.9}}
+    assert fair_shares(taught)["image"] == pytest.approx(FLOOR, abs=1e-6)
 
 
 def test_clipping_that_favours_a_kind_is_raised_above_all_norms() -> None:
