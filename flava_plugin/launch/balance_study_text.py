@@ -68,7 +68,8 @@ def _recommended(joint: Recipe, by_seed: Sequence[list[BalanceRecord]]) -> list[
     found = recommend(records, kinds)
     spread = _spread([recommend(seed, kinds).shares for seed in by_seed])
     changes = weights_of(joint, found.weights)
-    if not _within(joint, spread):
+    # an accumulated step has a batch of every kind, whatever the shares
+    if joint.balance.step != "accumulated" and not _within(joint, spread):
         changes += shares_of(joint, _by_source(joint, found.shares))
     if found.clip_norm:
         changes.append(f"optim.clip_norm={found.clip_norm:g}")
@@ -98,7 +99,7 @@ def _worths(found: Worths, kinds: Mapping[str, str]) -> list[str]:
         f"| step of | {' | '.join(kinds)} |",
         f"|{'---|' * (len(kinds) + 1)}",
         *(
-            f"| {kind} | {' | '.join(f'{row[name]:.2f}' for name in kinds)} |"
+            f"| {kind} | {' | '.join(f'{round(row[name], 2) + 0.0:.2f}' for name in kinds)} |"
             for kind, row in found.items()
         ),
     ]
@@ -113,13 +114,14 @@ def _spread(shares: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, flo
 
 
 def _within(joint: Recipe, spread: Mapping[str, tuple[float, float]]) -> bool:
-    """Whether seeds differ by more than their shares do from the recipe's."""
+    """Whether the recipe's shares are between those that single seeds speak for."""
     own = dict.fromkeys(spread, 0.0)
     for source in joint.data.sources.values():
         own[source.modality] += source.share or 0.0
+    whole = sum(own.values()) or 1.0
     # of six digits, since shares of several sources add up to 0.30000000000000004
     return joint.mixture.strategy.type == "fixed" and all(
-        low <= round(own[kind], 6) <= high for kind, (low, high) in spread.items()
+        low <= round(own[kind] / whole, 6) <= high for kind, (low, high) in spread.items()
     )
 
 

@@ -117,6 +117,8 @@ def test_shares_are_left_where_seeds_differ_by_more(tmp_path: Path) -> None:
     kept = planted(tmp_path / "near", 2, 0.7, 0.15, 0.15)
     assert "single seeds speak for: " in kept and "image 0.03 to 0.17" in kept
     assert "pair 0.67 to 0.94" in kept and "2 diagnoses speak for what the recipe says" in kept
+    (tmp_path / "parts").mkdir()  # shares need not add up to 1
+    assert "speak for what the recipe says" in planted(tmp_path / "parts", 2, 14, 3, 3)
     (tmp_path / "far").mkdir()
     changed = planted(tmp_path / "far", 2, 0.5, 0.25, 0.25)
     assert "data.sources.pairs.share=0.94" in changed and "objectives." not in changed
