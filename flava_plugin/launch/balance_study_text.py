@@ -58,7 +58,7 @@ def _said(records: list[BalanceRecord]) -> list[str]:
     last = records[-1]
     return [
         f"At step {last.step} of the last seed's joint run:",
-        *(f"- {s}" for s in findings(last)),
+        *(f"- {s}" for s in findings(last) or ["nothing is starved or in conflict"]),
     ]
 
 
