@@ -193,9 +193,11 @@ def test_ctrl_c_while_processes_start(tmp_path: Path) -> None:
     path = captioned(tmp_path / "in", 1000)  # seconds of work: a stalled test is not late
     words = ["pack", "jsonl_pairs", f"path={path}", "--out", str(tmp_path / "out")]
     words += ["--samples-per-shard", "1", "--jobs", "3"]
+    # a shell has what it starts in the background ignore Ctrl-C, these tests and their children too
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code = "import sys; from flava_plugin.cli.main import main; sys.exit(main(sys.argv[1:]))"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "data", *words],
+        [sys.executable, "-c", hears + code, "data", *words],
         stderr=subprocess.PIPE,
         start_new_session=True,
         text=True,
