@@ -17,9 +17,8 @@ Shares: fair ones, by what steps of a kind are worth to the objectives of all (`
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Mapping, Sequence
+from statistics import geometric_mean
 from typing import NamedTuple
 
 from flava_plugin.balance_record import READS, BalanceRecord
@@ -66,7 +65,7 @@ def recommend(records: Sequence[BalanceRecord], kinds: Mapping[str, str]) -> Rec
         raise ValueError("no diagnosis to recommend from; train with balance.diagnose.every=N")
     groups = {kind: [n for n, k in kinds.items() if k == kind] for kind in kinds.values()}
     behind = {
-        name: _geometric(_behind(record, name, groups[kind]) for record in records)
+        name: geometric_mean(_behind(record, name, groups[kind]) for record in records)
         for name, kind in kinds.items()
     }
     weights = {n: _rounded(factor) if factor >= BEHIND else 1.0 for n, factor in behind.items()}
@@ -94,13 +93,6 @@ def _favours(record: BalanceRecord) -> bool:
     """Whether clipping leaves much more of one kind of step than of another."""
     clips = record.clips().values()
     return bool(clips) and max(clips) > FAVOURED * min(clips)
-
-
-def _geometric(values: Iterable[float]) -> float:
-    found = list(values)
-    if min(found) <= 0.0:
-        return 0.0
-    return math.exp(fmean(math.log(value) for value in found))
 
 
 def _rounded(value: float) -> float:
